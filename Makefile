@@ -1,0 +1,87 @@
+# Spikecade: a game, a teacher, a student, a chip. `make help` lists what can be asked for.
+GAME ?= Pong
+GAMES ?= $(GAME)
+PLAYER ?= chip
+VIEW ?= auto
+SECONDS ?= 60
+CHIP ?= ns1e
+NAME ?= emulator
+SIZE ?= full
+ARGS ?=
+PYTHON ?= python3
+PIP_ARGS ?=
+
+TEN := BeamRider,Breakout,Enduro,Freeway,MsPacman,Pong,Qbert,Riverraid,Seaquest,SpaceInvaders
+games := $(if $(filter ten,$(GAMES)),$(TEN),$(GAMES))
+# Numerical libraries share two cores badly when each starts a thread for both and spins.
+export OMP_WAIT_POLICY ?= PASSIVE
+run = .venv/bin/python -m
+smoke = $(if $(filter smoke,$(SIZE)),smoke=$(1))
+ready := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-slow check play teacher rollouts distill compile verify score board bench pipeline clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(ready) ## makes the environment in .venv, with the versions in constraints.txt
+
+$(ready): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "setup: $(PYTHON) is too old, 3.11 or newer is needed; try make PYTHON=python3.12 ..." >&2; exit 1; }
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv || \
+	  { echo "setup: no virtual environment could be made; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: $(ready) ## the test suite, a few minutes
+	$(run) pytest -n 2 -m 'not slow' $(ARGS)
+
+test-slow: $(ready) ## the tests that take longer
+	$(run) pytest -n 2 -m slow $(ARGS)
+
+check: $(ready) ## style, types and tests, as CI runs them
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	$(MAKE) test
+
+play: $(ready) ## plays GAME in real time: PLAYER=chip|spec|student|teacher|human|random VIEW=auto|window|terminal|video|none SECONDS=60
+	$(run) deploy.play game=$(GAME) $(call smoke,play) play.player=$(PLAYER) play.view=$(VIEW) play.realtime.seconds=$(SECONDS) $(ARGS)
+
+teacher: $(ready) ## trains a Double DQN teacher of GAME, or goes on training it
+	$(run) rl.train game=$(GAME) $(call smoke,teacher) $(ARGS)
+
+rollouts: $(ready) ## records the teacher of GAME into a replay dataset
+	$(run) rl.collect game=$(GAME) $(call smoke,rollouts) $(ARGS)
+
+distill: $(ready) ## distils one student for GAMES (Pong,Breakout or ten)
+	$(run) distill.train 'games=[$(games)]' $(call smoke,distill) $(ARGS)
+
+compile: $(ready) ## compiles the student of GAMES to a chip: CHIP=ns1e
+	$(run) deploy.build 'games=[$(games)]' chip.board=$(CHIP) $(call smoke,build) $(ARGS)
+
+verify: $(ready) ## proves student = spec = cores on recorded pictures
+	$(run) distill.verify 'games=[$(games)]' $(call smoke,verify) $(ARGS)
+	$(run) deploy.verify 'games=[$(games)]' $(call smoke,verify) $(ARGS)
+
+score: $(ready) ## scores teacher, student and chip of GAME side by side
+	$(run) deploy.score game=$(GAME) $(call smoke,score) $(ARGS)
+
+board: $(ready) ## TensorBoard on runs/
+	.venv/bin/tensorboard --logdir runs $(ARGS)
+
+bench: $(ready) ## measures side by side: NAME=emulator|loop|codec|dataset
+	$(run) bench.$(NAME) $(ARGS)
+
+pipeline: ## everything from nothing for GAME; SIZE=smoke takes the same path in minutes
+	$(MAKE) teacher
+	$(MAKE) rollouts
+	$(MAKE) distill
+	$(MAKE) compile
+	$(MAKE) verify
+	$(MAKE) score
+
+clean: ## removes what runs left behind (runs/), not the environment
+	rm -rf runs outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis

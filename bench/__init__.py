@@ -1,0 +1,1 @@
+"""Benchmarks: side by side against peers and limits; never part of the test suite."""

@@ -1,0 +1,1 @@
+"""Student -> chip -> game: the compiler, the emulators and the real-time loop."""

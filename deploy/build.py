@@ -1,0 +1,76 @@
+"""make compile: a student's integers -> a placed core graph that equals them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from deploy.chip import chip_named
+from deploy.compiled import save_compiled
+from deploy.compiler import compile_spec
+from deploy.spec import load_spec
+from deploy.usage import usage_text
+from rl.command import run, settings
+from rl.files import write_json
+from rl.manifest import versions
+from rl.stages import CHIP, STUDENT, find, label
+
+
+@dataclass(frozen=True)
+class ChipSettings:
+    """What the compiler may choose."""
+
+    board: str
+    seed: int
+    host_copies: bool
+
+
+@dataclass(frozen=True)
+class BuildRun:
+    """The command's settings."""
+
+    games: tuple[str, ...]
+    root: str
+    chip: ChipSettings
+
+
+def command(config: BuildRun) -> int:
+    name = label(config.games)
+    spec, origin = load_spec(find(STUDENT, name, config.root))
+    start = time.monotonic()
+    compiled = compile_spec(spec, chip_named(config.chip.board), config.chip.seed, config.chip.host_copies)
+    wall_s = time.monotonic() - start
+    path = Path(config.root) / name / CHIP
+    save_compiled(compiled, path, {"student": origin})
+    text = usage_text(compiled.usage)
+    facts = {
+        "what": "chip",
+        "games": list(config.games),
+        "spec": spec.digest,
+        "graph": compiled.digest,
+        "usage": asdict(compiled.usage),
+        "latency_ticks": compiled.latency_ticks,
+        "mean_hops": list(compiled.mean_hops),
+        "file_bytes": path.stat().st_size,
+        "wall_s": wall_s,
+        "settings": asdict(config),
+        "versions": versions(),
+    }
+    write_json(path.parent / "report.json", facts)
+    print(text)
+    print(f"{path}: {path.stat().st_size:,} bytes, compiled in {wall_s:.1f} s")
+    return 0
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="build")
+def main(tree: DictConfig) -> None:
+    """Compile a student."""
+    run(lambda: command(settings(BuildRun, OmegaConf.to_container(tree, resolve=True))))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

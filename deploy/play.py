@@ -1,0 +1,110 @@
+"""make play: a game in real time; the chip plays unless another player is asked for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from deploy.interrupts import Interrupts
+from deploy.pacer import Pacer
+from deploy.players import make_player
+from deploy.realtime import PlayReport, RealtimeSettings, play_realtime
+from deploy.screens import Both, NoScreen, Screen
+from deploy.views import open_view
+from rl.command import run, settings
+from rl.files import write_json
+from rl.games import EnvSettings, ScalarGame
+from rl.manifest import versions
+
+
+@dataclass(frozen=True)
+class PlaySettings:
+    """Who plays, how it is seen, and how long."""
+
+    player: str
+    view: str
+    seed: int
+    realtime: RealtimeSettings
+
+
+@dataclass(frozen=True)
+class PlayRun:
+    """The command's settings."""
+
+    name: str
+    root: str
+    env: EnvSettings
+    play: PlaySettings
+
+
+def screens(config: PlayRun, folder: Path) -> tuple[Screen, Any]:
+    """The view that was asked for and, unless it is `none`, an mp4 of the run (None without one)."""
+    own = config.play
+    view = open_view(own.view, f"{config.name} | {own.player}")
+    if own.view == "none":
+        return view, None
+    from deploy.video import VideoScreen
+
+    video = VideoScreen(folder / "play.mp4", pictures_per_s=own.realtime.pictures_per_s)
+    return Both([view, video]), video
+
+
+def command(config: PlayRun) -> int:
+    own = config.play
+    folder = Path(config.root) / config.name / "play" / f"{own.player}-{datetime.now():%Y%m%d-%H%M%S}"
+    game = ScalarGame(config.name, config.env, own.seed)
+    # The player first: what is missing should be said before a window opens.
+    keys = _Keys()
+    player = make_player(own.player, config.name, game.actions, config.root, own.seed, keys)
+    screen, video = screens(config, folder)
+    keys.screen = screen
+    pacer = Pacer(own.realtime.period_s, time.perf_counter, time.sleep)
+    told: list[str] = []
+    try:
+        with Interrupts() as signals:
+            title = f"{config.name} | {own.player}"
+            report = play_realtime(
+                game, player, screen, pacer, own.realtime, signals.keep_going, title=title, tell=told.append
+            )
+    finally:
+        screen.close()
+        print(*told, sep="\n")
+    _write(config, folder, report, getattr(player, "ticks", None), video)
+    return 0
+
+
+class _Keys:
+    """The keys of a screen that opens later than the player who reads them."""
+
+    def __init__(self) -> None:
+        self.screen: Screen = NoScreen()
+
+    def __call__(self) -> frozenset[str]:
+        return self.screen.keys()
+
+
+def _write(config: PlayRun, folder: Path, report: PlayReport, ticks: int | None, video: Any) -> None:
+    facts = {"what": "play", "game": config.name, "player": config.play.player, **report.to_json()}
+    facts |= {"settings": asdict(config), "versions": versions()}
+    if ticks is not None:
+        facts["ticks"] = ticks
+    if video is not None:
+        facts |= {"video": str(video.path), "video_pictures": video.written, "video_dropped": video.dropped}
+    write_json(folder / "report.json", facts)
+    print(f"report: {folder / 'report.json'}" + (f"\nvideo: {video.path}" if video is not None else ""))
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="play")
+def main(tree: DictConfig) -> None:
+    """Play."""
+    run(lambda: command(settings(PlayRun, OmegaConf.to_container(tree, resolve=True))))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Players: who may sit at the controls, by name; a player's libraries are loaded only when it is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.compiled import Compiled, load_compiled
+from deploy.human import HumanPlayer
+from deploy.realtime import Thinking
+from deploy.runner import ChipRunner
+from deploy.screens import MESH
+from deploy.spec import StudentSpec, load_spec
+from deploy.verification import need_same_student
+from rl.loop import Player, RandomPlayer
+from rl.settings import SettingsError
+from rl.stages import CHIP, STUDENT, TEACHER, find
+
+PLAYERS = ("chip", "spec", "student", "teacher", "human", "random")
+
+
+class Thinker(Player, Thinking, Protocol):
+    """A player that shows its votes and the chip's activity."""
+
+
+class SpecPlayer:
+    """Plays a student's integers as they are defined."""
+
+    def __init__(self, spec: StudentSpec, game: str) -> None:
+        self._spec, self._head = spec, spec.head(game)
+        self.votes: NDArray[np.int32] | None = None
+        self.activity: NDArray[np.int32] | None = None
+
+    def reset(self) -> None:
+        self.votes = None
+
+    def act(self, obs: NDArray[np.uint8]) -> int:
+        votes = self._spec.run(self._spec.transduce(obs[None]))[0]
+        self.votes = votes[self._head.start : self._head.stop]
+        return int(self.votes.argmax())
+
+
+class ChipPlayer:
+    """Plays the cores: transduction on the host, all else tick by tick on the emulated chip."""
+
+    def __init__(self, spec: StudentSpec, compiled: Compiled, game: str) -> None:
+        need_same_student(spec, compiled)
+        self._spec, self._head, self._runner = spec, spec.head(game), ChipRunner(compiled)
+        self._cells = (compiled.place[:, 2], compiled.place[:, 1])  # row y, column x
+        self.votes: NDArray[np.int32] | None = None
+        self.ticks = 0  # run so far
+        self.act(np.zeros(spec.front.in_shape, np.uint8))  # compiles or loads the kernels before the clock runs
+
+    def reset(self) -> None:
+        self.votes = None
+
+    @property
+    def activity(self) -> NDArray[np.int32] | None:
+        """Spikes of each core [64, 64] in the last tick; -1 where no core is in use."""
+        mesh = np.full((MESH, MESH), -1, np.int32)
+        mesh[self._cells] = self._runner.spikes_per_core
+        return mesh
+
+    def act(self, obs: NDArray[np.uint8]) -> int:
+        votes = self._runner.answer(self._spec.transduce(obs[None])[0])
+        self.ticks = self._runner.engine.tick
+        self.votes = votes[self._head.start : self._head.stop]
+        return int(self.votes.argmax())
+
+
+def action_ids(known: tuple[str, ...], actions: tuple[str, ...], who: str) -> NDArray[np.int64]:
+    """The game's id of each action that a model knows; raises SettingsError where the game lacks one."""
+    lacking = [meaning for meaning in known if meaning not in actions]
+    if lacking:
+        raise SettingsError(
+            f"{who}: knows actions {', '.join(known)}; the game has {', '.join(actions)}, not {', '.join(lacking)}; "
+            "use the game and the action set that it was trained on"
+        )
+    return np.array([actions.index(meaning) for meaning in known])
+
+
+class Translated:
+    """A model that knows fewer actions than the game has: its choice is carried over by meaning."""
+
+    def __init__(self, player: Thinker, ids: NDArray[np.int64], n_actions: int) -> None:
+        self._player, self._ids, self._n = player, ids, n_actions
+
+    def reset(self) -> None:
+        self._player.reset()
+
+    def act(self, obs: NDArray[np.uint8]) -> int:
+        return int(self._ids[self._player.act(obs)])
+
+    @property
+    def votes(self) -> NDArray[np.int32] | None:
+        if self._player.votes is None:
+            return None
+        votes = np.zeros(self._n, np.int32)
+        votes[self._ids] = self._player.votes
+        return votes
+
+    @property
+    def activity(self) -> NDArray[np.int32] | None:
+        return self._player.activity
+
+
+def load_chip(game: str, root: str) -> tuple[StudentSpec, Compiled]:
+    """A game's student and chip, from the run or from what ships; checked against each other."""
+    spec, _ = load_spec(find(STUDENT, game, root))
+    compiled, _ = load_compiled(find(CHIP, game, root))
+    need_same_student(spec, compiled)
+    return spec, compiled
+
+
+def make_player(
+    name: str,
+    game: str,
+    actions: tuple[str, ...],
+    root: str,
+    seed: int,
+    keys: Callable[[], frozenset[str]],
+) -> Player:
+    """A player by name; raises before anything is played where its files are missing or of another game."""
+    if name == "human":
+        return HumanPlayer(keys, actions)
+    if name == "random":
+        return RandomPlayer(len(actions), seed)
+    models = {"chip": _chip, "spec": _spec, "student": _spec, "teacher": _teacher}
+    if name not in models:
+        raise SettingsError(f"player: found {name!r}, allowed {', '.join(PLAYERS)}")
+    player, known = models[name](game, root)
+    ids = action_ids(known, actions, f"{name} of {game}")
+    return player if known == actions else Translated(player, ids, len(actions))
+
+
+def _chip(game: str, root: str) -> tuple[Thinker, tuple[str, ...]]:
+    spec, compiled = load_chip(game, root)
+    return ChipPlayer(spec, compiled, game), spec.head(game).actions
+
+
+def _spec(game: str, root: str) -> tuple[Thinker, tuple[str, ...]]:
+    spec, _ = load_spec(find(STUDENT, game, root))
+    return SpecPlayer(spec, game), spec.head(game).actions
+
+
+def _teacher(game: str, root: str) -> tuple[Thinker, tuple[str, ...]]:
+    import torch  # the others play without it
+
+    from rl.checkpoint import load_policy
+    from rl.network import TeacherPlayer
+
+    torch.set_num_threads(1)
+    path = find(TEACHER, game, root)
+    policy = load_policy(path)
+    policy.require(game, policy.actions, str(path))
+    return TeacherPlayer(policy.build()), policy.actions

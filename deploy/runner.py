@@ -1,0 +1,76 @@
+"""Pictures in, votes out: a compiled student on an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.compiled import Compiled
+from deploy.cores import CoreGraph, Trace
+from deploy.emulator import Bits
+from deploy.engine import FastEngine
+
+
+class Engine(Protocol):
+    """What runs a core graph: the plain emulator, which is the definition, or a faster one that equals it."""
+
+    graph: CoreGraph
+    tick: int  # ticks done
+
+    def reset(self) -> None: ...
+    def step(self, lines: Bits) -> Bits: ...  # [I] -> spikes [C, N]
+    def hold(self, lines: Bits, ticks: int) -> None: ...
+    def pins(self) -> Bits: ...  # [O] of the last tick
+    @property
+    def fired(self) -> Bits: ...  # [C, N] of the last tick
+    @property
+    def potential(self) -> NDArray[np.int32]: ...  # [C, N]
+    @property
+    def spikes_per_core(self) -> NDArray[np.int32]: ...  # [C] of the last tick
+
+
+class ChipRunner:
+    """Plays a compiled student: holds a picture's bits until its votes are out."""
+
+    def __init__(self, compiled: Compiled, engine: Callable[[CoreGraph], Engine] = FastEngine) -> None:
+        self.compiled = compiled
+        self.engine = engine(compiled.graph)
+
+    def answer(self, bits: Bits) -> NDArray[np.int32]:
+        """Front bits, [I] or any shape of I -> votes [n_answers], read `latency_ticks` after the first injection."""
+        self.engine.hold(np.ascontiguousarray(bits.reshape(-1)), self.compiled.latency_ticks)
+        return self._votes()
+
+    def answers(self, bits: Bits) -> NDArray[np.int32]:
+        """Front bits [B, ...] -> votes [B, n_answers]: a picture enters in every tick, its votes leave later.
+
+        Equal to `answer` on each, since a compiled graph has no memory and its delays are aligned.
+        """
+        lines, wait = bits.reshape(len(bits), self.compiled.graph.n_inputs), self.compiled.latency_ticks - 1
+        votes = np.zeros((len(bits), self.compiled.n_answers), np.int32)
+        for tick in range(len(bits) + wait if len(bits) else 0):
+            self.engine.step(lines[min(tick, len(bits) - 1)])
+            if tick >= wait:
+                votes[tick - wait] = self._votes()
+        return votes
+
+    @property
+    def spikes_per_core(self) -> NDArray[np.int32]:
+        """[C] spikes of the last tick; `compiled.place` says where each core lies."""
+        return self.engine.spikes_per_core
+
+    def _votes(self) -> NDArray[np.int32]:
+        answers = self.compiled.graph.output_answer[self.engine.pins()]
+        counted = np.bincount(answers[answers >= 0], minlength=self.compiled.n_answers)
+        return counted.astype(np.int32)
+
+
+def record(engine: Engine, lines: Bits) -> Trace:
+    """Every spike while lines [T, I] enter, one row a tick, from the engine's present state."""
+    rows = [np.argwhere(engine.step(row)) for row in lines]
+    tick = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    where = np.concatenate([np.zeros((0, 2), np.intp), *rows])
+    return Trace(tick.astype(np.int32), where[:, 0].astype(np.int32), where[:, 1].astype(np.int32))

@@ -1,0 +1,118 @@
+"""make verify: the chip's cores against the student's integers, every spike of every layer and every vote."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import hydra
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from deploy.compiled import Compiled
+from deploy.emulator import Emulator
+from deploy.players import SpecPlayer, load_chip
+from deploy.spec import StudentSpec
+from deploy.verification import Difference, first_difference
+from rl.board import Ticker
+from rl.command import run, settings
+from rl.files import write_json
+from rl.games import EnvSettings, ScalarGame
+from rl.loop import Epsilon, moments
+from rl.manifest import versions
+from rl.rollouts import Rollouts
+from rl.stages import label
+
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class VerifySettings:
+    """How much is compared."""
+
+    decisions: int
+    plain_decisions: int  # of them, on the plain emulator too: it is the definition, and slow
+    seed: int
+
+
+@dataclass(frozen=True)
+class VerifyRun:
+    """The command's settings."""
+
+    games: tuple[str, ...]
+    root: str
+    env: EnvSettings
+    verify: VerifySettings
+
+
+def recorded(config: VerifyRun, game: str, spec: StudentSpec) -> NDArray[np.uint8]:
+    """Picture stacks [D, 4, 84, 84]: from the game's dataset, else played here and now by the student."""
+    own, folder = config.verify, Path(config.root) / game / "rollouts"
+    if (folder / "manifest.json").exists():
+        print(f"pictures: {folder}")
+        rollouts = Rollouts.open(folder)
+        return rollouts.sample(np.random.default_rng(own.seed), own.decisions).obs
+    print(f"pictures: no dataset in {folder}, the student plays {own.decisions} decisions of {game}")
+    one = ScalarGame(game, config.env, own.seed)
+    player = Epsilon(SpecPlayer(spec, game), 0.05, len(one.actions), own.seed)
+    return np.stack([moment.obs for moment in islice(moments(one, player), own.decisions)])
+
+
+def differences(
+    config: VerifyRun, spec: StudentSpec, compiled: Compiled, obs: NDArray[np.uint8]
+) -> Iterator[Difference]:
+    """Differences found, batch by batch; the fast engine on all pictures, the plain one on the first few."""
+    ticker = Ticker(len(obs))
+    for start in range(0, len(obs), BATCH):
+        bits = spec.transduce(obs[start : start + BATCH])
+        found = first_difference(spec, compiled, bits)
+        if found is None and start == 0:
+            found = first_difference(spec, compiled, bits[: config.verify.plain_decisions], Emulator)
+        if found:
+            yield found
+        ticker.show(min(start + BATCH, len(obs)), "spec = cores so far")
+
+
+def command(config: VerifyRun) -> int:
+    name = label(config.games)
+    spec, compiled = load_chip(name, config.root)
+    start, compared = time.monotonic(), 0
+    for game in config.games:
+        obs = recorded(config, game, spec)
+        for different in differences(config, spec, compiled, obs):
+            print(f"not equal: {different}")
+            return 1
+        compared += len(obs)
+    neurons = int((compiled.probe_core >= 0).sum())
+    facts = {
+        "what": "verify",
+        "games": list(config.games),
+        "decisions": compared,
+        "plain_decisions": config.verify.plain_decisions,
+        "neurons": neurons,
+        "spec": spec.digest,
+        "graph": compiled.digest,
+        "wall_s": time.monotonic() - start,
+        "settings": asdict(config),
+        "versions": versions(),
+    }
+    write_json(Path(config.root) / name / "chip" / "verify.json", facts)
+    print(
+        f"{name}: spec = cores on {compared:,} decisions, {neurons:,} neurons and every vote, spike for spike "
+        f"({config.verify.plain_decisions} decisions on the plain emulator too)"
+    )
+    return 0
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="verify")
+def main(tree: DictConfig) -> None:
+    """Compare."""
+    run(lambda: command(settings(VerifyRun, OmegaConf.to_container(tree, resolve=True))))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

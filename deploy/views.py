@@ -1,0 +1,37 @@
+"""Views by name: opens the screen that a run asked for; a screen's library is loaded only when it is wanted."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from deploy.screens import NoScreen, Screen, choose_view, has_display
+
+
+def open_view(view: str, title: str, out: TextIO | None = None, keys: TextIO | None = None) -> Screen:
+    """The screen of a view: auto, window, terminal, video or none; the last two show nothing.
+
+    A terminal writes to out (standard output) and takes its keys from keys (standard input) where that is a terminal.
+
+    Raises:
+        ScreenError: no such view, or it cannot be had here.
+    """
+    out, keys = out or sys.stdout, keys or sys.stdin
+    view = choose_view(view, out.isatty(), has_display(os.environ))
+    if view == "window":
+        from deploy.window import WindowScreen
+
+        return WindowScreen(title)
+    if view == "terminal":
+        return _terminal(out, keys)
+    return NoScreen()
+
+
+def _terminal(out: TextIO, keys: TextIO) -> Screen:
+    from deploy.keyboard import TerminalKeyboard
+    from deploy.terminal import TerminalScreen
+
+    if not keys.isatty():
+        return TerminalScreen(out)
+    return TerminalScreen(out, keyboard=lambda: TerminalKeyboard(keys))

@@ -1,0 +1,1 @@
+"""Teacher -> student: trinary weights, binary activations, one integer leak a neuron."""

@@ -1,0 +1,62 @@
+"""Quantisers of Eedn (Esser et al. 2016): pure functions with their gradients beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LOW, HIGH = 0.4, 0.6  # hysteresis: between them a weight keeps its value (rounding at 1/2, h = 0.1)
+
+
+def trinarise(hidden: Tensor, before: Tensor) -> Tensor:
+    """Hidden weights -> -1, 0, 1: 0 up to |0.4|, the sign from |0.6| on, in between what it was `before`."""
+    size = hidden.abs()
+    return torch.where(size >= HIGH, hidden.sign(), torch.where(size <= LOW, torch.zeros_like(hidden), before))
+
+
+def integers(hidden: Tensor, peak: int) -> Tensor:
+    """Hidden weights in [-1, 1] -> integers -peak..peak as floats."""
+    return (hidden * peak).round()
+
+
+class StraightThrough(torch.autograd.Function):
+    """Forward: the quantised tensor. Backward: its gradient goes to the hidden one unchanged."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, quantised: Tensor) -> Tensor:
+        return quantised.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+class Step(torch.autograd.Function):
+    """Forward: 1 where r >= 0, else 0. Backward: the triangle max(0, 1 - |r|)."""
+
+    @staticmethod
+    def forward(ctx: Any, response: Tensor) -> Tensor:
+        ctx.save_for_backward(response)
+        # Compared straight into numbers, and below in place: both are bound by memory, not by arithmetic.
+        return torch.ge(response, 0, out=torch.empty_like(response))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        response: Tensor = ctx.saved_tensors[0]
+        return response.abs().neg_().add_(1).clamp_min_(0).mul_(grad)
+
+
+def fold(mean: Tensor, deviation: Tensor, bias: Tensor, reach: Tensor) -> Tensor:
+    """One integer leak a neuron in place of (s - mean) / deviation + bias >= 0, exactly.
+
+    s + x >= 0 with x = bias * deviation - mean, for whole s, is s + floor(x) >= 0, i.e. s + leak >= 1 with
+    leak = floor(x) + 1. Sums lie within +-reach, so a leak beyond [-reach, reach + 1] says no more than its end.
+    All inputs [O]; returns [O] int64. Raises ValueError for numbers that are not finite.
+    """
+    x = bias.double() * deviation.double() - mean.double()
+    if not torch.isfinite(x).all():
+        raise ValueError(f"fold: {int((~torch.isfinite(x)).sum())} neurons have no finite threshold; lower the rate")
+    ends = reach.double()
+    return torch.minimum(torch.maximum(x.floor() + 1, -ends), ends + 1).long()

@@ -1,0 +1,266 @@
+"""The student in training: latent floats, trinary weights and binary activations in the forward pass.
+
+Layers follow Eedn (Esser et al. 2016): convolution with weights in {-1, 0, 1}, normalisation without scale, bias, step.
+The front (transduction) is the same with integer weights over pixels, and stays off the chip.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deploy.spec import MAX_INPUTS, Head, deal_votes
+from distill.convolve import convolve
+from distill.quantise import Step, StraightThrough, integers, trinarise
+from rl.frames import BLOCK, CELLS, CHANNELS, SIDE, STACK
+from rl.settings import SettingsError, need
+
+EPSILON = 1e-4  # added to the variance
+MOMENTUM = 0.02  # of the running statistics
+FRONT_PEAK = 127  # front weights are -127..127
+
+
+@dataclass(frozen=True)
+class LayerSettings:
+    """A layer on the chip."""
+
+    features: int
+    groups: int
+    kernel: int
+    stride: int
+    padding: int
+    shuffle: bool  # deal the input channels out so that every group sees all groups of the level before
+
+    def __post_init__(self) -> None:
+        for name, least in (("features", 1), ("groups", 1), ("kernel", 1), ("stride", 1), ("padding", 0)):
+            value = getattr(self, name)
+            need(value >= least, f"student.layers.{name}", value, f"{least} or more")
+
+
+@dataclass(frozen=True)
+class StudentSettings:
+    """Shape of a student; see conf/student/*.yaml."""
+
+    front_features: int  # kernel 8, stride 4 over pixels
+    layers: tuple[LayerSettings, ...]
+
+    def __post_init__(self) -> None:
+        need(self.front_features >= 1, "student.front_features", self.front_features, "1 or more")
+        need(len(self.layers) >= 1, "student.layers", len(self.layers), "at least one layer")
+
+
+class Normalised(nn.Module):
+    """What all layers share: batch statistics, a bias, the step."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("variance", torch.ones(features))
+        self.mean: Tensor
+        self.variance: Tensor
+        self.momentum = MOMENTUM
+        self._fired = torch.zeros(1)  # the bits of the last forward pass in training
+
+    def quantised(self) -> Tensor:
+        """The weights of the forward pass."""
+        raise AssertionError("each layer has its own")
+
+    def sums(self, x: Tensor) -> Tensor:
+        """Weighted sums [B, O, H, W]: whole numbers."""
+        raise AssertionError("each layer has its own")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Bits [B, C, H, W] (pixels for the front) -> bits [B, O, H, W]."""
+        total = self.sums(x)
+        response = F.batch_norm(total, self.mean, self.variance, None, self.bias, self.training, self.momentum, EPSILON)
+        bits: Tensor = Step.apply(response)  # type: ignore[no-untyped-call]
+        if self.training:
+            self._fired = bits.detach()
+        return bits
+
+    @property
+    def rate(self) -> float:
+        """Share of neurons that fired at the last forward pass in training."""
+        return float(self._fired.float().mean())
+
+    @property
+    def deviation(self) -> Tensor:
+        return (self.variance.double() + EPSILON).sqrt()
+
+
+class Front(Normalised):
+    """Transduction: integer weights over u8 pixels in block layout, kernel 8 and stride 4."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.hidden = nn.Parameter(torch.empty(features, CHANNELS, 2, 2).uniform_(-0.5, 0.5))
+
+    def quantised(self) -> Tensor:
+        whole: Tensor = StraightThrough.apply(self.hidden, integers(self.hidden, FRONT_PEAK))  # type: ignore[no-untyped-call]
+        return whole
+
+    def sums(self, cells: Tensor) -> Tensor:
+        # float32: sums of u8 x s8 over 256 taps stay below 2**24 and so exact, which bfloat16 would not keep.
+        with torch.autocast("cpu", enabled=False):
+            pixels = cells.permute(0, 3, 1, 2).float()
+            return F.conv2d(pixels, self.quantised().contiguous(memory_format=torch.channels_last))
+
+
+class TrinaryConv(Normalised):
+    """A grouped convolution with weights in {-1, 0, 1}."""
+
+    def __init__(self, name: str, channels: int, before_groups: int, own: LayerSettings) -> None:
+        super().__init__(own.features)
+        _check(name, channels, own)
+        self.own, self.name = own, name
+        self._mixed = before_groups if own.shuffle else 1
+        shape = (own.features, channels // own.groups, own.kernel, own.kernel)
+        self.hidden = nn.Parameter(torch.empty(shape).uniform_(-1, 1))
+        self.register_buffer("trinary", self.hidden.detach().round())
+        self.trinary: Tensor
+
+    @property
+    def order(self) -> Tensor:
+        """Input channel i is channel order[i] of the level before."""
+        channels = self.hidden.shape[1] * self.own.groups
+        return torch.arange(channels).reshape(self._mixed, -1).T.reshape(-1)
+
+    def quantised(self) -> Tensor:
+        weights: Tensor = StraightThrough.apply(self.hidden, self.trinary)  # type: ignore[no-untyped-call]
+        return weights
+
+    def sums(self, x: Tensor) -> Tensor:
+        # Sums of at most 128 signs: whole numbers that even bfloat16 holds.
+        if self._mixed > 1:
+            x = F.channel_shuffle(x, self._mixed)
+        return convolve(x, self.quantised().to(x.dtype), self.own.groups, self.own.stride, self.own.padding)
+
+    @torch.no_grad()
+    def settle(self) -> Tensor:
+        """After an update: clip the hidden weights, move the trinary ones; how many moved."""
+        self.hidden.clamp_(-1, 1)
+        after = trinarise(self.hidden, self.trinary)
+        flips = (after != self.trinary).sum()
+        self.trinary.copy_(after)
+        return flips
+
+
+class Student(nn.Module):
+    """Front, layers, votes; one head a game."""
+
+    def __init__(self, settings: StudentSettings, heads: tuple[Head, ...]) -> None:
+        super().__init__()
+        self.heads = heads
+        self.front = Front(settings.front_features)
+        self.layers = nn.ModuleList(_layers(settings))
+        side = CELLS - 1
+        for layer in self.chip_layers:
+            own = layer.own
+            before, side = side, (side + 2 * own.padding - own.kernel) // own.stride + 1
+            need(side >= 1, f"student {layer.name}", f"kernel {own.kernel} on a {before}x{before} map", "one that fits")
+        neurons = settings.layers[-1].features * side * side
+        answers = heads[-1].stop
+        need(neurons >= answers, "student.layers", f"{neurons} output neurons", f"at least one an action ({answers})")
+        vote = torch.from_numpy(deal_votes(neurons, answers).astype("int64"))
+        self.register_buffer("vote", vote)
+        self.register_buffer("member", F.one_hot(vote + 1, answers + 1)[:, 1:].float(), persistent=False)
+        self.vote: Tensor
+        self.member: Tensor
+        # Logits are votes times a learned scale; at the start all votes of an action weigh as much as one unit of it.
+        self.log_scale = nn.Parameter(torch.full((len(heads),), -0.5 * math.log(neurons / answers)))
+
+    @property
+    def chip_layers(self) -> Iterator[TrinaryConv]:
+        for layer in self.layers:
+            assert isinstance(layer, TrinaryConv)
+            yield layer
+
+    def bits(self, cells: Tensor) -> Iterator[Tensor]:
+        """Stacks u8 [B, 21, 21, 64] -> the bits of every level, the front's first."""
+        x = self.front(cells)
+        x = x.to(torch.bfloat16) if torch.is_autocast_enabled("cpu") else x
+        yield x
+        for layer in self.layers:
+            x = layer(x)
+            yield x
+
+    def votes(self, cells: Tensor) -> Tensor:
+        """Votes [B, answers], whole numbers in float32."""
+        *_, last = self.bits(cells)
+        # bfloat16 holds whole numbers to 256 only, and a head may own more neurons than that.
+        with torch.autocast("cpu", enabled=False):
+            return last.flatten(1).float() @ self.member
+
+    def logits(self, votes: Tensor, head: int) -> Tensor:
+        """Votes [B, answers] -> logits [B, A] of one head."""
+        own = self.heads[head]
+        return votes[:, own.start : own.stop] * self.log_scale[head].exp()
+
+    def forward(self, cells: Tensor, head: int = 0) -> Tensor:
+        """Stacks u8 [B, 21, 21, 64] -> logits [B, A] of one head."""
+        return self.logits(self.votes(cells), head)
+
+    @property
+    def normalised(self) -> Iterator[Normalised]:
+        """Every level, the front first."""
+        yield self.front
+        yield from self.chip_layers
+
+    def settle(self) -> float:
+        """After an update; the share of trinary weights that changed."""
+        with torch.no_grad():
+            self.front.hidden.clamp_(-1, 1)
+        flips = sum(int(layer.settle()) for layer in self.chip_layers)
+        return flips / sum(layer.trinary.numel() for layer in self.chip_layers)
+
+    def health(self) -> dict[str, float]:
+        """What the field looks at: zeros, firing rates, by layer."""
+        rates = {f"rate/{layer.name}": layer.rate for layer in self.chip_layers}
+        zeros = {f"zeros/{layer.name}": float((layer.trinary == 0).float().mean()) for layer in self.chip_layers}
+        return {"rate/front": self.front.rate} | rates | zeros
+
+
+def _layers(settings: StudentSettings) -> Iterator[TrinaryConv]:
+    channels, groups = settings.front_features, 1
+    for index, own in enumerate(settings.layers, start=1):
+        kind = {1: "N", 2: "P", 3: "S", 4: "P4"}.get(own.kernel, f"K{own.kernel}")
+        yield TrinaryConv(f"{index:02}-{kind}-{own.features}({own.groups})", channels, groups, own)
+        channels, groups = own.features, own.groups
+
+
+def _check(name: str, channels: int, own: LayerSettings) -> None:
+    if channels % own.groups or own.features % own.groups:
+        found = f"{channels} -> {own.features} channels"
+        raise SettingsError(f"student {name}: {found} do not divide by {own.groups} groups")
+    fan_in = channels // own.groups * own.kernel**2
+    if fan_in > MAX_INPUTS:
+        raise SettingsError(f"student {name}: {fan_in} inputs a neuron, allowed {MAX_INPUTS}; try more groups")
+
+
+PIXELS = (STACK, SIDE, SIDE)
+
+
+def pixel_kernel(weights: Tensor) -> Tensor:
+    """Front weights over blocks [F, 64, 2, 2] -> the same over pixels [F, 4, 8, 8]."""
+    features = len(weights)
+    parts = weights.reshape(features, STACK, BLOCK, BLOCK, 2, 2)  # frame, row in block, column in block, cell
+    return parts.permute(0, 1, 4, 2, 5, 3).reshape(features, STACK, 2 * BLOCK, 2 * BLOCK)
+
+
+def recalibrate(student: Student, batches: Iterable[Tensor]) -> None:
+    """Replace running statistics by plain means over batches of stacks u8 [B, 21, 21, 64], in float32."""
+    student.train()
+    with torch.no_grad():
+        for index, cells in enumerate(batches):
+            for level in student.normalised:
+                level.momentum = 1 / (index + 1)
+            student.votes(cells)
+    for level in student.normalised:
+        level.momentum = MOMENTUM
+    student.eval()

@@ -1,0 +1,362 @@
+"""make distill: teachers -> one student of trinary weights and binary activations; the same command goes on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from deploy.spec import Head, StudentSpec, load_spec, save_spec
+from distill.export import Folded, export
+from distill.loss import agreement, chosen, entropy, kl
+from distill.sources import Lesson, Online, Recorded, joined
+from distill.student import Student, StudentSettings, recalibrate
+from rl.board import Board, Ticker
+from rl.checkpoint import PolicyCheckpoint, load_policy, read_tensors, write_tensors
+from rl.command import Stop, only_one, run, settings
+from rl.files import write_json
+from rl.frames import Frames, pixels
+from rl.games import EnvSettings
+from rl.manifest import versions
+from rl.scores import Protocol, Score, evaluate
+from rl.settings import SettingsError, need
+from rl.stages import STUDENT, TEACHER, find, label, rollouts
+
+STATE = "spikecade-distilling"
+MODES = ("offline", "online", "both")
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """A distillation; see conf/distill.yaml."""
+
+    seed: int
+    mode: str  # offline: the dataset. online: the student acts, the teacher labels. both: half and half
+    loss: str
+    temperature: float
+    updates: int
+    batch: int
+    learning_rate: float  # of the hidden weights, falls to 0 along a cosine
+    warmup_updates: int
+    envs: int
+    online_rows: int
+    online_start_updates: int
+    online_epsilon: float
+    held_out: float
+    torch_threads: int
+    bf16: bool
+    log_updates: int
+    checkpoint_s: float
+    eval_updates: int
+    eval_episodes: int
+    report_episodes: int
+    epsilon: float  # of evaluations
+    calibrate_batches: int
+
+    def __post_init__(self) -> None:
+        need(self.mode in MODES, "distill.mode", self.mode, ", ".join(MODES))
+        need(self.temperature > 0, "distill.temperature", self.temperature, "above 0")
+        need(self.updates >= 1, "distill.updates", self.updates, "1 or more")
+
+
+@dataclass(frozen=True)
+class DistillRun:
+    """The command's settings."""
+
+    games: tuple[str, ...]
+    root: str
+    env: EnvSettings
+    student: StudentSettings
+    distill: DistillSettings
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.root) / label(self.games) / "student"
+
+
+def rate_at(update: int, own: DistillSettings) -> float:
+    """Learning rate: a linear warm-up, then a cosine to zero."""
+    warm = min(1.0, (update + 1) / max(1, own.warmup_updates))
+    return own.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, update / own.updates)))
+
+
+def heads_of(teachers: list[PolicyCheckpoint]) -> tuple[Head, ...]:
+    """One head a game, their answers one behind the other."""
+    heads, start = [], 0
+    for teacher in teachers:
+        heads.append(Head(teacher.game, teacher.actions, start))
+        start = heads[-1].stop
+    return tuple(heads)
+
+
+class Distiller:
+    """A student, its optimiser and its lessons."""
+
+    def __init__(self, config: DistillRun) -> None:
+        own = self._own = config.distill
+        torch.set_num_threads(own.torch_threads)
+        torch.manual_seed(own.seed)
+        self._config, self._rng = config, np.random.default_rng(own.seed)
+        self.teachers = [load_policy(find(TEACHER, game, config.root)) for game in config.games]
+        self.recorded = [
+            Recorded(rollouts(game, config.root), teacher, own.held_out)
+            for game, teacher in zip(config.games, self.teachers, strict=True)
+        ]
+        self.online = [
+            Online(teacher, config.env, own.envs, own.online_rows, own.online_epsilon, own.seed + 17 * index)
+            for index, teacher in enumerate(self.teachers)
+        ]
+        self.student = Student(config.student, heads_of(self.teachers))
+        self._loss = chosen(own.loss, own.temperature)
+        self._optimiser = torch.optim.Adam(self.student.parameters(), lr=own.learning_rate, foreach=True)
+        self.update, self.wall_s, self.best = 0, 0.0, None
+        self.best: float | None
+
+    def step(self) -> dict[str, Any]:
+        """One update on lessons of every game; what it saw, still as tensors."""
+        start = time.monotonic()
+        self._play()
+        lessons = [self._lesson(game) for game in range(len(self.recorded))]
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate_at(self.update, self._own)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._own.bf16):
+            votes = self.student.votes(torch.cat([lesson.cells for lesson in lessons]))
+        parts = votes.split([len(lesson.q) for lesson in lessons])
+        logits = [self.student.logits(part, head) for head, part in enumerate(parts)]
+        losses = [self._loss(own, lesson.q) for own, lesson in zip(logits, lessons, strict=True)]
+        loss = torch.stack(losses).mean()
+        if not torch.isfinite(loss):
+            raise ValueError(f"distill: loss is {loss.item()} at update {self.update}; lower distill.learning_rate")
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        flips = self.student.settle()
+        self.update += 1
+        self.wall_s += time.monotonic() - start
+        same = torch.stack([agreement(own, lesson.q) for own, lesson in zip(logits, lessons, strict=True)]).mean()
+        return {"train/loss": loss.detach(), "train/agreement": same, "train/flips": flips}
+
+    def _lesson(self, game: int) -> Lesson:
+        size = self._own.batch // len(self.recorded)
+        ready = self.online[game].seen > 10 * self._own.envs
+        if self._own.mode == "offline" or not ready:
+            return self.recorded[game].lesson(self._rng, size)
+        if self._own.mode == "online":
+            return self.online[game].lesson(self._rng, size)
+        half = size // 2
+        return joined(
+            [self.recorded[game].lesson(self._rng, size - half), self.online[game].lesson(self._rng, half)]
+        )
+
+    def _play(self) -> None:
+        if self._own.mode == "offline" or self.update < self._own.online_start_updates:
+            return
+        self.student.eval()
+        for head, game in enumerate(self.online):
+            game.play(lambda stacks, head=head: self._greedy(stacks, head))  # type: ignore[misc]
+        self.student.train()
+
+    def _greedy(self, stacks: Frames, head: int) -> NDArray[np.int64]:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self._own.bf16):
+            return self.student(torch.from_numpy(stacks), head).argmax(dim=1).numpy()  # type: ignore[no-any-return]
+
+    def folded(self) -> StudentSpec:
+        """The student as integers, its statistics taken anew from the lessons."""
+        recalibrate(self.student, self._batches())
+        spec = export(self.student)
+        self.student.train()
+        return spec
+
+    def _batches(self) -> Iterator[Tensor]:
+        for _ in range(self._own.calibrate_batches):
+            yield torch.cat([self._lesson(game).cells for game in range(len(self.recorded))])
+
+    @torch.no_grad()
+    def exam(self, spec: StudentSpec, size: int = 512) -> dict[str, float]:
+        """The folded student on held-out decisions of the teacher, and how often folding changed a spike or action."""
+        found: dict[str, list[float]] = {}
+        folded = Folded(spec)
+        self.student.eval()
+        for head, recorded in enumerate(self.recorded):
+            lesson = recorded.exam(self._rng, size)
+            votes = folded(torch.from_numpy(pixels(lesson.cells.numpy())))
+            unfolded = self.student.votes(lesson.cells)
+            logits = self.student.logits(votes, head)
+            tau = self._own.temperature
+            row = {
+                "distill/kl": kl(logits, lesson.q, tau).item(),
+                "distill/agreement": agreement(logits, lesson.q).item(),
+                "distill/label_entropy": entropy(lesson.q, tau).item(),
+                "distill/folded_disagreement": (votes != unfolded).any(dim=1).float().mean().item(),
+                "distill/vote_margin": _margin(votes).item(),
+            }
+            for tag, value in row.items():
+                found.setdefault(tag, []).append(value)
+        self.student.train()
+        return {tag: float(np.mean(values)) for tag, values in found.items()}
+
+    def score(self, spec: StudentSpec, head: int, episodes: int) -> Score:
+        """The folded student in the game, as the chip will play it."""
+        own, game = self._own, self.teachers[head].game
+        rules = Protocol("nature", self._config.env, own.epsilon, episodes, 2_000_003 * own.seed)
+        return evaluate(folded_act(spec, game), game, rules, 1, "student")
+
+    def save(self, path: Path) -> None:
+        tensors = {f"student.{k}": v for k, v in self.student.state_dict().items()}
+        for index, slots in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()}
+        tensors["torch_rng"] = torch.get_rng_state()
+        facts = {"update": self.update, "wall_s": self.wall_s, "best": self.best, "identity": self._identity()}
+        write_tensors(path, STATE, facts | {"rng": self._rng.bit_generator.state}, tensors)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a saved state; the online ring fills anew."""
+        facts, tensors = read_tensors(path, STATE)
+        if facts["identity"] != self._identity():
+            raise SettingsError(f"{path}: begun with other games, teachers or layers; use another root=... or remove it")
+        self.student.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("student.")})
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimiser."):
+                _, index, name = key.split(".", 2)
+                slots.setdefault(int(index), {})[name] = value
+        self._optimiser.load_state_dict(self._optimiser.state_dict() | {"state": slots})
+        torch.set_rng_state(tensors["torch_rng"])
+        self._rng.bit_generator.state = facts["rng"]
+        self.update, self.wall_s, self.best = facts["update"], facts["wall_s"], facts["best"]
+
+    def _identity(self) -> dict[str, Any]:
+        layers = [list(asdict(layer).values()) for layer in self._config.student.layers]
+        shape = {"front": self._config.student.front_features, "layers": layers}
+        return {"games": list(self._config.games), "teachers": [t.digest for t in self.teachers], **shape}
+
+    def close(self) -> None:
+        for online in self.online:
+            online.close()
+
+
+def folded_act(spec: StudentSpec, game: str) -> Any:
+    """A spec as a batched policy: stacks [B, 21, 21, 64] -> actions [B], lowest id on a tie."""
+    folded, head = Folded(spec), spec.head(game)
+
+    def act(stacks: Frames) -> NDArray[np.int64]:
+        votes = folded(torch.from_numpy(pixels(stacks))).numpy()
+        return votes[:, head.start : head.stop].argmax(axis=1)  # type: ignore[no-any-return]
+
+    return act
+
+
+def _margin(votes: Tensor) -> Tensor:
+    """Mean lead of the best answer over the second, in votes."""
+    top = votes.topk(2, dim=1).values
+    return (top[:, 0] - top[:, 1]).mean()
+
+
+def distil(config: DistillRun, distiller: Distiller, board: Board, stop: Stop) -> bool:
+    """Run to the end of the budget or to a signal; True when the job is done."""
+    own, folder = config.distill, config.folder
+    ticker, saved_s = Ticker(own.updates, distiller.update), time.monotonic()
+    while distiller.update < own.updates and not stop:
+        metrics = distiller.step()
+        if distiller.update % own.log_updates == 0:
+            told = {tag: float(value) for tag, value in metrics.items()}
+            board.write(distiller.update, told | distiller.student.health() | {"time/wall_s": distiller.wall_s})
+            told["online"] = float(np.mean(distiller.online[0].returns or [math.nan]))
+            ticker.show(distiller.update, "  ".join(f"{k.split('/')[-1]} {v:.4f}" for k, v in told.items()))
+        if distiller.update % own.eval_updates == 0 or distiller.update == own.updates:
+            ticker.say(_keep_best(config, distiller, board))
+        if time.monotonic() - saved_s >= own.checkpoint_s:
+            distiller.save(folder / "state.safetensors")
+            saved_s = time.monotonic()
+    distiller.save(folder / "state.safetensors")
+    return not stop
+
+
+def _keep_best(config: DistillRun, distiller: Distiller, board: Board) -> str:
+    """Fold, examine and score; keep the spec if it is the best so far (over games, against each teacher's range)."""
+    spec = distiller.folded()
+    exam = distiller.exam(spec)
+    scores = [distiller.score(spec, head, config.distill.eval_episodes) for head in range(len(config.games))]
+    mean = float(np.mean([score.mean for score in scores]))
+    board.write(distiller.update, exam | {f"eval/{s.game}": s.mean for s in scores} | {"eval/mean_reward": mean})
+    board.flush()
+    if distiller.best is None or mean >= distiller.best:
+        distiller.best = mean
+        save_spec(spec, config.folder / "student.npz", _origin(config, distiller, exam))
+    return f"update {distiller.update}: score {mean:.2f}, best {distiller.best:.2f}, agreement {exam['distill/agreement']:.4f}"
+
+
+def _origin(config: DistillRun, distiller: Distiller, exam: dict[str, float]) -> dict[str, Any]:
+    return {
+        "teachers": {teacher.game: teacher.digest for teacher in distiller.teachers},
+        "datasets": {game: data.digest for game, data in zip(config.games, distiller.recorded, strict=True)},
+        "env": asdict(config.env),
+        "update": distiller.update,
+        "wall_s": distiller.wall_s,
+        "exam": exam,
+        "versions": versions(),
+    }
+
+
+def report(config: DistillRun, distiller: Distiller) -> dict[str, Any]:
+    """Score the spec that was kept."""
+    spec, origin = load_spec(config.folder / "student.npz")
+    scores = [distiller.score(spec, head, config.distill.report_episodes) for head in range(len(config.games))]
+    facts = {
+        "what": "student",
+        "games": list(config.games),
+        "spec": spec.digest,
+        "origin": origin,
+        "wall_s": distiller.wall_s,
+        "updates": distiller.update,
+        "scores": {score.game: score.to_json() for score in scores},
+        "settings": asdict(config),
+        "versions": versions(),
+    }
+    write_json(config.folder / "report.json", facts)
+    return facts
+
+
+def command(config: DistillRun, text: str) -> int:
+    folder = config.folder
+    with only_one(folder):
+        stop = Stop()
+        distiller = Distiller(config)
+        state = folder / "state.safetensors"
+        if state.exists():
+            distiller.resume(state)
+            print(f"{folder}: going on at update {distiller.update:,}")
+        with Board(folder, distiller.update or None) as board:
+            board.text("config", f"```\n{text}\n```")
+            try:
+                done = distil(config, distiller, board, stop)
+            finally:
+                distiller.close()
+        if not done:
+            print(f"{folder}: stopped at update {distiller.update:,}; the same command goes on")
+            return stop.status()
+        stop.restore()
+        for game, score in report(config, distiller)["scores"].items():
+            print(f"{game} student: {score['mean']:.2f} over {len(score['returns'])} episodes, {folder / STUDENT[8:]}")
+    return 0
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="distill")
+def main(tree: DictConfig) -> None:
+    """Distil, or go on distilling."""
+    text = OmegaConf.to_yaml(tree, resolve=True)
+    run(lambda: command(settings(DistillRun, OmegaConf.to_container(tree, resolve=True)), text))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Teachers and the data they leave: games, Double DQN, replay datasets, scores."""

@@ -1,0 +1,112 @@
+"""Double DQN (van Hasselt, Guez & Silver 2016): the online net picks the next action, the target net values it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rl.frames import Frames
+from rl.network import NetworkSettings, QNetwork
+from rl.replay import Transitions
+from rl.settings import need
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """The learner."""
+
+    learning_rate: float
+    adam_epsilon: float
+    gamma: float  # discount a step
+    n_steps: int  # rewards summed before the bootstrap
+    batch: int  # transitions an update
+    target_updates: int  # updates between two copies of the online net into the target net
+    max_grad_norm: float
+    bf16: bool  # compute in bfloat16 where it is safe; weights, targets and loss stay float32
+
+    def __post_init__(self) -> None:
+        need(self.learning_rate > 0, "agent.learning_rate", self.learning_rate, "above 0")
+        need(self.adam_epsilon > 0, "agent.adam_epsilon", self.adam_epsilon, "above 0")
+        need(0 <= self.gamma <= 1, "agent.gamma", self.gamma, "0 to 1")
+        need(self.n_steps >= 1, "agent.n_steps", self.n_steps, "1 or more")
+        need(self.batch >= 1, "agent.batch", self.batch, "1 or more")
+        need(self.target_updates >= 1, "agent.target_updates", self.target_updates, "1 or more")
+        need(self.max_grad_norm > 0, "agent.max_grad_norm", self.max_grad_norm, "above 0")
+
+
+def double_q_target(online: Tensor, target: Tensor, returns: Tensor, discount: Tensor) -> Tensor:
+    """returns + discount * target[argmax online]: values [B, A] at the bootstrap state, the rest [B]."""
+    best = online.argmax(dim=1, keepdim=True)
+    return returns + discount * target.gather(1, best)[:, 0]
+
+
+class Agent:
+    """Online and target network with their optimiser."""
+
+    def __init__(self, n_actions: int, network: NetworkSettings, settings: AgentSettings) -> None:
+        self._settings = settings
+        self.online, self.target = QNetwork(n_actions, network), QNetwork(n_actions, network)
+        self.target.load_state_dict(self.online.state_dict())
+        self._optimiser = torch.optim.RAdam(
+            self.online.parameters(), lr=settings.learning_rate, eps=settings.adam_epsilon, foreach=True
+        )
+        self.updates = 0
+
+    def act(self, stacks: Frames) -> NDArray[np.int64]:
+        """Greedy actions [B] for stacks [B, 21, 21, 64]."""
+        with torch.no_grad(), self._autocast():
+            return self.online(torch.from_numpy(stacks)).argmax(dim=1).numpy()  # type: ignore[no-any-return]
+
+    def learn(self, batch: Transitions) -> dict[str, float]:
+        """One update; what it saw, by metric name."""
+        with self._autocast():
+            goal = self._goal(batch)
+            values = self.online(torch.from_numpy(batch.obs))
+        chosen = values.gather(1, torch.from_numpy(batch.action)[:, None])[:, 0]
+        loss = functional.smooth_l1_loss(chosen, goal)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), self._settings.max_grad_norm)
+        self._optimiser.step()
+        self.updates += 1
+        if self.updates % self._settings.target_updates == 0:
+            self.target.load_state_dict(self.online.state_dict())
+        return {"train/loss": loss.item(), "train/q_mean": chosen.mean().item(), "train/grad_norm": norm.item()}
+
+    @torch.no_grad()
+    def _goal(self, batch: Transitions) -> Tensor:
+        ahead = torch.from_numpy(batch.next_obs)
+        returns, discount = torch.from_numpy(batch.returns), torch.from_numpy(batch.discount)
+        return double_q_target(self.online(ahead), self.target(ahead), returns, discount)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self._settings.bf16)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to go on, as named tensors."""
+        named = {f"online.{k}": v for k, v in self.online.state_dict().items()}
+        named |= {f"target.{k}": v for k, v in self.target.state_dict().items()}
+        for index, slots in self._optimiser.state_dict()["state"].items():
+            named |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()}
+        return named | {"updates": torch.tensor(self.updates)}
+
+    def load(self, named: dict[str, Tensor]) -> None:
+        """Go on from `state`."""
+        self.online.load_state_dict(_below(named, "online"))
+        self.target.load_state_dict(_below(named, "target"))
+        whole = self._optimiser.state_dict()
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in _below(named, "optimiser").items():
+            index, name = key.split(".", 1)
+            slots.setdefault(int(index), {})[name] = value
+        self._optimiser.load_state_dict(whole | {"state": slots})
+        self.updates = int(named["updates"])
+
+
+def _below(named: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix + "."): v for k, v in named.items() if k.startswith(prefix + ".")}

@@ -1,0 +1,74 @@
+"""What every command shares: strict settings out of hydra's tree, one message for an error, clean stops by signal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar, get_type_hints
+
+from rl.settings import SettingsError, build
+
+T = TypeVar("T")
+# Sections that a game's file may hold; a command takes its own and leaves the others.
+SECTIONS = ("env", "teacher", "rollouts", "distill", "chip", "verify", "score", "play")
+
+
+def settings(kind: type[T], tree: Mapping[str, Any]) -> T:
+    """A command's settings from its resolved config tree; unknown and missing keys are errors."""
+    own = get_type_hints(kind)
+    return build(kind, {k: v for k, v in tree.items() if k in own or k not in SECTIONS}, "config")
+
+
+def run(main: Callable[[], int]) -> None:
+    """Run a command: our own errors are one clear message and status 1, a clean stop by signal is its number."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        if os.environ.get("SPIKECADE_TRACE"):  # where it was raised
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+class Stop:
+    """Set by SIGINT or SIGTERM; the loop that watches it ends between two steps. A second signal ends at once."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def __bool__(self) -> bool:
+        return self.signal != 0
+
+    def status(self) -> int:
+        """The exit status that says so."""
+        return 128 + self.signal if self.signal else 0
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold a run's folder; a second program on it is refused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(f"{folder}: another program is at work there; wait for it or stop it") from None
+        yield

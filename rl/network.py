@@ -1,0 +1,84 @@
+"""The teacher's network: the DQN trunk with normalisation, read from block layout, and the player that it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rl.frames import CHANNELS, Frames, stack_blocks
+from rl.settings import need
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Widths of the trunk: kernels 8/4, 4/2, 3/1 (Mnih et al. 2015), then one hidden layer."""
+
+    channels: tuple[int, ...]  # of the three convolutions
+    hidden: int  # units before the actions
+
+    def __post_init__(self) -> None:
+        three = len(self.channels) == 3 and min(self.channels) >= 1
+        need(three, "network.channels", self.channels, "three widths of 1 or more")
+        need(self.hidden >= 1, "network.hidden", self.hidden, "1 or more")
+
+
+class QNetwork(nn.Module):
+    """Stacks u8 [B, 21, 21, 64] in block layout -> action values [B, A].
+
+    Layer order: convolution, norm, ReLU (Gallici et al. 2024, who replace the target net by the norm; here both stay).
+    """
+
+    def __init__(self, n_actions: int, settings: NetworkSettings) -> None:
+        super().__init__()
+        one, two, three = settings.channels
+        self.conv1 = nn.Conv2d(CHANNELS, one, 2)  # over 4x4 blocks: kernel 8, stride 4 over pixels
+        self.conv2 = nn.Conv2d(one, two, 4, 2)
+        self.conv3 = nn.Conv2d(two, three, 3)
+        self.norm1, self.norm2, self.norm3 = (nn.GroupNorm(1, width) for width in settings.channels)
+        self.hidden = nn.Linear(three * 7 * 7, settings.hidden)
+        self.norm4 = nn.LayerNorm(settings.hidden)
+        self.values = nn.Linear(settings.hidden, n_actions)
+        for layer in (self.conv1, self.conv2, self.conv3, self.hidden):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.conv1.weight /= 255  # pixels enter as 0..255
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, cells: Tensor) -> Tensor:
+        x = cells.permute(0, 3, 1, 2)  # channels-last already: no copy
+        x = x.to(torch.bfloat16) if torch.is_autocast_enabled("cpu") else x.float()
+        x = functional.relu(self.norm1(self.conv1(x)))
+        x = functional.relu(self.norm2(self.conv2(x)))
+        x = functional.relu(self.norm3(self.conv3(x)))
+        x = functional.relu(self.norm4(self.hidden(x.flatten(1))))
+        return self.values(x).float()  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def action_values(network: QNetwork, obs: Frames) -> NDArray[np.float32]:
+    """Values [B, A] f32 of picture stacks [B, 4, 84, 84] u8; float32 throughout, as labels need."""
+    return network(torch.from_numpy(stack_blocks(obs))).numpy()  # type: ignore[no-any-return]
+
+
+class TeacherPlayer:
+    """Plays a network greedily; lowest action id on a tie."""
+
+    def __init__(self, network: QNetwork) -> None:
+        self._network = network
+        self.votes: NDArray[np.int32] | None = None  # leads over the worst action, in hundredths of a point
+        self.activity: NDArray[np.int32] | None = None  # no chip
+
+    def reset(self) -> None:
+        self.votes = None
+
+    def act(self, obs: Frames) -> int:
+        values = action_values(self._network, obs[None])[0]
+        self.votes = (100 * (values - values.min())).round().astype(np.int32)
+        return int(values.argmax())

@@ -1,0 +1,188 @@
+"""The replay ring: single frames once, stacks and n-step returns built when sampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from rl.frames import BLOCK, CELLS, CHANNELS, STACK, Frames, blocks, described
+from rl.games import VectorStep
+from rl.memory import need_memory
+
+ROW_BYTES = 7062  # a frame, its action, reward and flags
+FIRST, DONE, END = 1, 2, 4  # flags of a row: episode begins; learner's terminal; last frame, no decision follows
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Transitions:
+    """A batch of n-step transitions."""
+
+    obs: Frames  # [B, 21, 21, 64]  block layout
+    next_obs: Frames  # [B, 21, 21, 64]  n steps on, or where the episode was cut off
+    action: NDArray[np.int64]  # [B]
+    returns: NDArray[np.float32]  # [B]  discounted sum of clipped rewards
+    discount: NDArray[np.float32]  # [B]  gamma**n, 0 behind a terminal
+
+    __repr__ = described
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Rows:
+    """Consecutive rows of every env, env after env: what a checkpoint adds to those before it."""
+
+    begin: NDArray[np.int64]  # [E]  first row of each env, counted from the start of the run
+    stop: NDArray[np.int64]  # [E]
+    cells: Frames  # [R, 21, 21, 16]
+    action: NDArray[np.uint8]  # [R]
+    reward: NDArray[np.float32]  # [R]  raw
+    flags: NDArray[np.uint8]  # [R]
+
+    __repr__ = described
+
+
+class Replay:
+    """Rings of E envs. A row: a frame, the action chosen on it, the reward that followed.
+
+    An episode's last frame has a row of its own (END): nothing is decided there, but a cut-off episode (frame cap)
+    bootstraps from it.
+    """
+
+    def __init__(self, n_envs: int, capacity: int, first: Frames) -> None:
+        """`capacity` rows in all; `first` frames [E, 84, 84] of every env. Raises MemoryError before it takes any."""
+        self.length = capacity // n_envs
+        need_memory(n_envs * self.length * ROW_BYTES, "replay", "lower teacher.replay_rows")
+        self._cells: Frames = np.zeros((n_envs, self.length, CELLS, CELLS, BLOCK * BLOCK), np.uint8)
+        self._action: NDArray[np.uint8] = np.zeros((n_envs, self.length), np.uint8)
+        self._reward: NDArray[np.float32] = np.zeros((n_envs, self.length), np.float32)
+        self._flags: NDArray[np.uint8] = np.zeros((n_envs, self.length), np.uint8)
+        self.head: NDArray[np.int64] = np.zeros(n_envs, np.int64)  # rows ever begun; the newest awaits its action
+        self.start(first)
+
+    @property
+    def size(self) -> int:
+        """Rows held."""
+        return int(np.minimum(self.head, self.length).sum())
+
+    def start(self, first: Frames) -> None:
+        """Begin an episode in every env: at the start, and where a resumed run begins anew."""
+        for env in np.flatnonzero(self.head):
+            self._break_off(int(env), int(self.head[env]))
+        self._append(np.arange(len(self.head)), blocks(first), FIRST)
+
+    def _break_off(self, env: int, row: int) -> None:
+        """An episode begins at a row because the run was resumed: close the one before, without a terminal."""
+        self._flags[env, (row - 1) % self.length] |= END
+
+    def add(self, actions: NDArray[np.int64], step: VectorStep) -> None:
+        """One step of every env."""
+        envs = np.arange(len(self.head))
+        newest = (self.head - 1) % self.length
+        self._action[envs, newest] = actions
+        self._reward[envs, newest] = step.reward
+        self._flags[envs, newest] |= (DONE * (step.terminated | step.life_lost)).astype(np.uint8)
+        ended = np.flatnonzero(step.ended)
+        self._append(ended, blocks(step.frames[ended]), END)
+        self._append(envs, blocks(step.first), np.where(step.ended, FIRST, 0))
+
+    def _append(self, envs: NDArray[np.int64], cells: Frames, flags: NDArray[np.int64] | int) -> None:
+        at = self.head[envs] % self.length
+        self._cells[envs, at], self._flags[envs, at] = cells, flags
+        self._action[envs, at], self._reward[envs, at] = 0, 0
+        self.head[envs] += 1
+
+    def sample(self, rng: np.random.Generator, batch: int, n: int, gamma: float) -> Transitions:
+        """Uniform over the decisions held whose n steps are known; reward clipped to [-1, 1] here and only here.
+
+        Every env must have n + 1 rows or more.
+        """
+        envs, rows = self._draw(rng, batch, n)
+        obs, next_obs = (np.empty((batch, CELLS, CELLS, CHANNELS), np.uint8) for _ in range(2))
+        returns, discount = np.empty(batch, np.float32), np.empty(batch, np.float32)
+        words = _words(self._cells, 2), _words(obs, 1), _words(next_obs, 1)
+        _gather(words[0], self._reward, self._flags, envs, rows, n, gamma, *words[1:], returns, discount)
+        return Transitions(obs, next_obs, self._action[envs, rows % self.length].astype(np.int64), returns, discount)
+
+    def _draw(self, rng: np.random.Generator, batch: int, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        oldest = np.where(self.head > self.length, self.head - self.length + STACK - 1, 0)  # its stack is held whole
+        envs = rng.integers(len(self.head), size=batch)
+        rows = rng.integers(oldest[envs], self.head[envs] - n)
+        while len(wrong := np.flatnonzero(self._flags[envs, rows % self.length] & END)):  # nothing was decided there
+            envs[wrong] = rng.integers(len(self.head), size=len(wrong))
+            rows[wrong] = rng.integers(oldest[envs[wrong]], self.head[envs[wrong]] - n)
+        return envs, rows
+
+    def rows(self, begin: NDArray[np.int64]) -> Rows:
+        """Rows from `begin` [E] (or the oldest held) up to the newest complete one."""
+        stop = self.head - 1
+        begin = np.maximum(begin, np.maximum(self.head - self.length, 0))
+        envs = np.repeat(np.arange(len(begin)), stop - begin)
+        spans = [np.arange(a, b) for a, b in zip(begin, stop, strict=True)]
+        at = np.concatenate(spans) % self.length
+        parts = (self._cells, self._action, self._reward, self._flags)
+        return Rows(begin, stop, *(part[envs, at] for part in parts))
+
+    def restore(self, rows: Rows) -> None:
+        """Put back rows taken with `rows`, oldest first; the next call must be `start`, for envs begin anew."""
+        done = 0
+        for env, (begin, stop) in enumerate(zip(rows.begin, rows.stop, strict=True)):
+            count = int(stop - begin)
+            if count and begin and rows.flags[done] & FIRST:
+                self._break_off(env, int(begin))
+            kept = slice(done + max(0, count - self.length), done + count)
+            at = np.arange(stop - (kept.stop - kept.start), stop) % self.length
+            self._cells[env, at], self._action[env, at] = rows.cells[kept], rows.action[kept]
+            self._reward[env, at], self._flags[env, at] = rows.reward[kept], rows.flags[kept]
+            self.head[env] = stop
+            done += count
+
+
+def _words(cells: Frames, lead: int) -> NDArray[np.uint64]:
+    """The same memory, [..., 21, 21, C] u8 seen as [..., 441, C / 8] u64; `lead` axes come before."""
+    return cells.reshape(*cells.shape[:lead], CELLS * CELLS, cells.shape[-1]).view(np.uint64)
+
+
+@numba.njit(cache=True, nogil=True)
+def _gather(words, reward, flags, envs, rows, n, gamma, obs, next_obs, returns, discount):  # type: ignore[no-untyped-def]
+    length = words.shape[1]
+    for b in range(len(envs)):
+        e, row = envs[b], rows[b]
+        total, scale, ahead, live = 0.0, 1.0, row, True
+        for _ in range(n):
+            flag = flags[e, ahead % length]
+            if flag & END:
+                break
+            total += scale * min(1.0, max(-1.0, reward[e, ahead % length]))
+            scale *= gamma
+            ahead += 1
+            if flag & DONE:
+                live = False
+                break
+        returns[b] = total
+        discount[b] = scale if live else 0.0
+        _stack(words[e], flags[e], row, obs[b])
+        _stack(words[e], flags[e], ahead, next_obs[b])
+
+
+@numba.njit(cache=True, nogil=True)
+def _stack(words, flags, row, out):  # type: ignore[no-untyped-def]
+    """The stack that ends at a row, words [L, 441, 2] -> [441, 8]: frames before its episode's first are zero.
+
+    Cell by cell, so that a cache line of the stack is written once, and in words: bytes take three times as long.
+    """
+    length = words.shape[0]
+    at, unseen = np.empty(STACK, np.int64), STACK
+    alive = True
+    for back in range(STACK):
+        if alive:
+            unseen -= 1
+            at[unseen] = (row - back) % length
+            alive = not flags[at[unseen]] & FIRST
+    for cell in range(words.shape[1]):
+        for k in range(unseen):
+            out[cell, 2 * k] = out[cell, 2 * k + 1] = 0
+        for k in range(unseen, STACK):
+            out[cell, 2 * k] = words[at[k], cell, 0]
+            out[cell, 2 * k + 1] = words[at[k], cell, 1]

@@ -1,0 +1,70 @@
+"""Settings: YAML owns values, frozen dataclasses own names and types; unknown and missing keys are errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """A setting that is unknown, missing or of the wrong type or value."""
+
+
+def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Make a settings dataclass from plain values; every wrong key and value in one SettingsError."""
+    if not isinstance(values, Mapping):
+        raise SettingsError(f"{where}: found {values!r}, must be a group of keys")
+    hints = typing.get_type_hints(kind)
+    problems = [*_unknown(values, hints, where), *(f"{where}.{k}: missing" for k in sorted(hints.keys() - values))]
+    made: dict[str, Any] = {}
+    for key, hint in hints.items():
+        if key not in values:
+            continue
+        try:
+            made[key] = _value(hint, values[key], f"{where}.{key}")
+        except SettingsError as problem:
+            problems.append(str(problem))
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return kind(**made)
+
+
+def _unknown(values: Mapping[str, Any], hints: Mapping[str, Any], where: str) -> list[str]:
+    lines = []
+    for key in sorted(str(key) for key in values.keys() - hints.keys()):
+        near = difflib.get_close_matches(key, hints, n=1)
+        advice = f"did you mean {near[0]}?" if near else f"allowed {', '.join(sorted(hints))}"
+        lines.append(f"{where}.{key}: unknown key; {advice}")
+    return lines
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return build(hint, value, where)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise SettingsError(f"{where}: found {value!r}, must be a list")
+        return tuple(_value(typing.get_args(hint)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return None if value is None else _value(typing.get_args(hint)[0], value, where)
+    return _scalar(hint, value, where)
+
+
+def _scalar(hint: type, value: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise SettingsError(f"{where}: found {value!r}, must be of type {hint.__name__}")
+    return value
+
+
+def need(ok: bool, where: str, found: Any, allowed: str) -> None:
+    """Raise SettingsError unless ok: *where: found ..., allowed ...*."""
+    if not ok:
+        raise SettingsError(f"{where}: found {found!r}, allowed {allowed}")

@@ -1,0 +1,36 @@
+"""Where each stage writes and what the next one reads: under runs/ first, else what ships under models/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rl.settings import SettingsError
+
+MODELS = Path(__file__).resolve().parent.parent / "models"
+TEACHER, STUDENT, CHIP = "teacher/policy.safetensors", "student/student.npz", "chip/chip.npz"
+_SHIPPED = {TEACHER: "teacher.safetensors", STUDENT: "student.npz", CHIP: "chip.npz"}
+_MAKES = {TEACHER: "make teacher GAME={0}", STUDENT: "make distill GAMES={0}", CHIP: "make compile GAME={0}"}
+
+
+def label(games: Sequence[str]) -> str:
+    """The folder of a single- or multi-game model."""
+    return "-".join(games)
+
+
+def find(stage: str, name: str, root: str, models: Path = MODELS) -> Path:
+    """The file of a stage (TEACHER, STUDENT, CHIP) for a game; says which one it is."""
+    own, shipped = Path(root) / name / stage, models / name / _SHIPPED[stage]
+    for path in (own, shipped):
+        if path.exists():
+            print(f"{stage.split('/')[0]}: {path}")
+            return path
+    raise SettingsError(f"{stage.split('/')[0]}: neither {own} nor {shipped} exists; run {_MAKES[stage].format(name)}")
+
+
+def rollouts(name: str, root: str) -> Path:
+    """The dataset folder of a game."""
+    folder = Path(root) / name / "rollouts"
+    if not (folder / "manifest.json").exists():
+        raise SettingsError(f"rollouts: {folder} holds no dataset; run make rollouts GAME={name}")
+    return folder

@@ -1,0 +1,307 @@
+"""make teacher: train a Double DQN teacher; the same command goes on with a run under way."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from rl.agent import Agent, AgentSettings
+from rl.board import Board, Ticker
+from rl.checkpoint import PolicyCheckpoint, half, save_policy
+from rl.command import Stop, only_one, run, settings
+from rl.files import write_json
+from rl.frames import BlockStacks, Frames, blocks
+from rl.games import EnvSettings, VectorGame, VectorStep
+from rl.manifest import versions
+from rl.network import NetworkSettings
+from rl.replay import Replay
+from rl.scores import Protocol, Score, evaluate
+from rl.settings import SettingsError
+from rl.training_state import Saved, StateStore
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """A training run; see conf/teacher.yaml."""
+
+    seed: int
+    train_frames: int
+    envs: int
+    env_threads: int
+    torch_threads: int
+    replay_rows: int
+    learn_start_frames: int
+    updates_per_step: int
+    epsilon_final: float
+    epsilon_decay_frames: int
+    checkpoint_s: float
+    eval_frames: int
+    eval_episodes: int
+    stop_score: float | None
+    report_episodes: int
+    network: NetworkSettings
+    agent: AgentSettings
+
+
+@dataclass(frozen=True)
+class TeacherRun:
+    """The command's settings."""
+
+    name: str
+    root: str
+    env: EnvSettings
+    teacher: TeacherSettings
+
+
+def epsilon_at(frames: int, final: float, decay_frames: int) -> float:
+    """Share of random actions: linear from 1 to `final`, then flat."""
+    return 1.0 + (final - 1.0) * min(1.0, frames / decay_frames)
+
+
+class Trainer:
+    """Acts and learns by turns: while the native workers play one step, the learner updates."""
+
+    def __init__(self, config: TeacherRun, folder: Path) -> None:
+        self._config, self._own, self._folder = config, config.teacher, folder
+        torch.set_num_threads(self._own.torch_threads)
+        torch.manual_seed(self._own.seed)
+        self._rng = np.random.default_rng(self._own.seed)
+        self._store = StateStore(folder / "state", self._identity())
+        saved = self._store.newest()
+        self.frames, self._wall_s = 0, 0.0
+        self.best: float | None = None  # the best evaluation, whose policy is kept
+        if saved:
+            self.frames, self._wall_s, self.best = saved.facts["frames"], saved.facts["wall_s"], saved.facts["best"]
+        # Envs cannot be saved: a resumed run begins new episodes, from seeds that no earlier part has used.
+        env_seed = self._own.seed + 1000 * (1 + self.frames)
+        self._games = VectorGame(config.name, config.env, self._own.envs, env_seed % 2**31, self._own.env_threads)
+        self._agent = Agent(len(self._games.actions), self._own.network, self._own.agent)
+        self._replay = Replay(self._own.envs, self._own.replay_rows, self._games.first)
+        self._stacks = BlockStacks(blocks(self._games.first))
+        self._open = np.zeros(self._own.envs)  # running returns
+        self._returns: deque[float] = deque(maxlen=50)
+        self._shares = {"act": 0.0, "learn": 0.0, "env": 0.0}
+        self.resumed = saved is not None
+        if saved:
+            self._resume(saved)
+
+    def _identity(self) -> dict[str, Any]:
+        """What a run cannot change half-way."""
+        own = self._own
+        shape = {"envs": own.envs, "replay_rows": own.replay_rows, "network": asdict(own.network)}
+        return {"game": self._config.name, "env": asdict(self._config.env), **shape}
+
+    def _resume(self, saved: Saved) -> None:
+        self._agent.load(saved.tensors)
+        torch.set_rng_state(saved.tensors["torch_rng"])
+        self._rng.bit_generator.state = saved.facts["rng"]
+        self._returns.extend(saved.facts["returns"])
+        self._replay.head[:] = 0
+        for rows in saved.replay():
+            self._replay.restore(rows)
+        self._replay.start(self._games.first)
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        return self._games.actions
+
+    @property
+    def wall_s(self) -> float:
+        return self._wall_s
+
+    def save(self) -> None:
+        """A checkpoint: all that the run needs to go on."""
+        tensors = self._agent.state() | {"torch_rng": torch.get_rng_state()}
+        facts = {
+            "frames": self.frames,
+            "wall_s": self._wall_s,
+            "best": self.best,
+            "rng": self._rng.bit_generator.state,
+            "returns": list(self._returns),
+        }
+        self._store.save(tensors, facts, self._replay)
+
+    def step(self) -> dict[str, float]:
+        """One step of every env, learning meanwhile; the metrics of its last update."""
+        start = time.monotonic()
+        actions = self._choose()
+        self._games.send(actions)
+        acted = time.monotonic()
+        metrics = self._learn()
+        learned = time.monotonic()
+        step = self._games.recv()
+        self._note(actions, step)
+        end = time.monotonic()
+        self.frames += self._own.envs * self._config.env.frames_per_step
+        self._wall_s += end - start
+        for name, spent in zip(self._shares, (acted - start, learned - acted, end - learned), strict=True):
+            self._shares[name] += spent
+        return metrics
+
+    def _choose(self) -> NDArray[np.int64]:
+        actions = self._agent.act(self._stacks.now)
+        stray = self._rng.random(len(actions)) < self.epsilon
+        actions[stray] = self._rng.integers(len(self.actions), size=int(stray.sum()))
+        return actions
+
+    def _learn(self) -> dict[str, float]:
+        if self._replay.size * self._config.env.frames_per_step < self._own.learn_start_frames:
+            return {}
+        metrics: dict[str, float] = {}
+        agent = self._own.agent
+        for _ in range(self._own.updates_per_step):
+            metrics = self._agent.learn(self._replay.sample(self._rng, agent.batch, agent.n_steps, agent.gamma))
+        return metrics
+
+    def _note(self, actions: NDArray[np.int64], step: VectorStep) -> None:
+        self._replay.add(actions, step)
+        self._stacks.push(blocks(step.first), step.ended)
+        self._open += step.reward
+        self._returns.extend(self._open[step.ended])
+        self._open[step.ended] = 0
+
+    @property
+    def epsilon(self) -> float:
+        return epsilon_at(self.frames, self._own.epsilon_final, self._own.epsilon_decay_frames)
+
+    @property
+    def score(self) -> float:
+        """Mean raw return of the last 50 training episodes."""
+        return float(np.mean(self._returns)) if self._returns else float("nan")
+
+    def throughput(self) -> dict[str, float]:
+        """Where the time went since the last call."""
+        total = sum(self._shares.values()) or 1.0
+        shares = {f"time/{name}_share": spent / total for name, spent in self._shares.items()}
+        self._shares = dict.fromkeys(self._shares, 0.0)
+        return shares
+
+    def evaluate(self, episodes: int, act: Any = None) -> Score:
+        """Score the policy as it stands (or another) on seeds that training never uses."""
+        rules = Protocol("nature", self._config.env, self._own.epsilon_final, episodes, 1_000_003 * self._own.seed)
+        start = time.monotonic()
+        score = evaluate(act or self._agent.act, self._config.name, rules, self._own.env_threads, "teacher")
+        self._wall_s += time.monotonic() - start
+        return score
+
+    def policy(self, score: Score) -> PolicyCheckpoint:
+        training = {"frames": self.frames, "wall_s": self._wall_s, "score": score.to_json(), "versions": versions()}
+        params = half(self._agent.online.state_dict())
+        own = self._own
+        return PolicyCheckpoint(self._config.name, self.actions, self._config.env, own.network, params, training)
+
+    def close(self) -> None:
+        self._games.close()
+
+
+def train(config: TeacherRun, trainer: Trainer, board: Board, folder: Path, stop: Stop) -> bool:
+    """Run to the end of the budget, to the score that is enough, or to a signal; True when the job is done."""
+    own = config.teacher
+    ticker = Ticker(own.train_frames, trainer.frames)
+    saved_s, next_eval = time.monotonic(), (trainer.frames // own.eval_frames + 1) * own.eval_frames
+    logged, logged_s = trainer.frames, time.monotonic()
+    enough = _reached(trainer.best, own.stop_score)
+    while trainer.frames < own.train_frames and not stop and not enough:
+        metrics = trainer.step()
+        ticker.show(trainer.frames, f"{trainer.frames / 1e6:.2f}M frames  score {trainer.score:.1f}")
+        if trainer.frames - logged >= 40_000:
+            now = time.monotonic()
+            speed = {"time/fps": (trainer.frames - logged) / (now - logged_s), "time/wall_s": trainer.wall_s}
+            seen = {"rollout/ep_score_mean": trainer.score, "rollout/exploration_rate": trainer.epsilon}
+            board.write(trainer.frames, metrics | seen | speed | trainer.throughput())
+            logged, logged_s = trainer.frames, now
+        if trainer.frames >= next_eval:
+            next_eval += own.eval_frames
+            score = _keep_best(trainer, board, folder, own.eval_episodes)
+            ticker.say(f"{trainer.frames / 1e6:.2f}M frames: evaluation {score:.1f}, best {trainer.best:.1f}")
+            enough = _reached(score, own.stop_score)
+        if time.monotonic() - saved_s >= own.checkpoint_s:
+            trainer.save()
+            saved_s = time.monotonic()
+    trainer.save()
+    return not stop
+
+
+def _reached(score: float | None, enough: float | None) -> bool:
+    return score is not None and enough is not None and score >= enough
+
+
+def _keep_best(trainer: Trainer, board: Board, folder: Path, episodes: int) -> float:
+    score = trainer.evaluate(episodes)
+    board.write(trainer.frames, {"eval/mean_reward": score.mean})
+    board.flush()
+    if trainer.best is None or score.mean > trainer.best:
+        trainer.best = score.mean
+        save_policy(trainer.policy(score), folder / "policy.safetensors")
+    return score.mean
+
+
+def report(config: TeacherRun, trainer: Trainer, folder: Path) -> dict[str, Any]:
+    """Score the policy that was kept, as it will be used: float16 parameters, float32 arithmetic."""
+    from rl.checkpoint import load_policy
+
+    if not (folder / "policy.safetensors").exists():
+        save_policy(trainer.policy(trainer.evaluate(config.teacher.eval_episodes)), folder / "policy.safetensors")
+    policy = load_policy(folder / "policy.safetensors")
+    network = policy.build()
+
+    def act(stacks: Frames) -> NDArray[np.int64]:
+        with torch.no_grad():
+            return network(torch.from_numpy(stacks)).argmax(dim=1).numpy()  # type: ignore[no-any-return]
+
+    score = trainer.evaluate(config.teacher.report_episodes, act)
+    facts = {
+        "what": "teacher",
+        "game": config.name,
+        "policy": policy.digest,
+        "policy_frames": policy.training["frames"],
+        "frames": trainer.frames,
+        "wall_s": trainer.wall_s,
+        "score": score.to_json(),
+        "settings": asdict(config),
+        "versions": versions(),
+    }
+    write_json(folder / "report.json", facts)
+    return facts
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="teacher")
+def main(tree: DictConfig) -> None:
+    """Train, or go on training."""
+    text = OmegaConf.to_yaml(tree, resolve=True)
+    run(lambda: command(settings(TeacherRun, OmegaConf.to_container(tree, resolve=True)), text))  # type: ignore[arg-type]
+
+
+def command(config: TeacherRun, text: str) -> int:
+    folder = Path(config.root) / config.name / "teacher"
+    with only_one(folder):
+        stop = Stop()
+        trainer = Trainer(config, folder)
+        if trainer.resumed:
+            print(f"{folder}: going on at {trainer.frames:,} frames; the envs begin new episodes")
+        with Board(folder, trainer.frames if trainer.resumed else None) as board:
+            board.text("config", f"```\n{text}\n```")
+            try:
+                done = train(config, trainer, board, folder, stop)
+            finally:
+                trainer.close()
+        if not done:
+            print(f"{folder}: stopped at {trainer.frames:,} frames; the same command goes on")
+            return stop.status()
+        stop.restore()
+        score = report(config, trainer, folder)["score"]
+        print(f"{config.name} teacher: {score['mean']:.2f} over {config.teacher.report_episodes} episodes, {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    main()

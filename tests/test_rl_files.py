@@ -1,0 +1,95 @@
+"""Whole files of rl: written or not, read or refused; and the question for memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import pytest
+
+from rl import files, memory
+from rl.files import FormatError, digest, plain, read_json, write_json, write_whole
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "facts"
+    write_whole(path, b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old" and [p.name for p in path.parent.iterdir()] == ["facts"]
+
+
+def test_a_write_stopped_from_the_keyboard_leaves_nothing(tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "x", b"new")
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_comes_back_equal(tmp_path):
+    value = {"b": [1, 2.5, None], "a": {"é": True}}
+    write_json(tmp_path / "x.json", value)
+    assert read_json(tmp_path / "x.json") == value
+
+
+def test_equal_objects_have_equal_bytes():
+    assert plain({"a": 1, "b": 2}) == plain({"b": 2, "a": 1})
+
+
+def test_digest_is_sha256_in_hex():
+    assert digest(b"spike") == hashlib.sha256(b"spike").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'{"a": 1', r"x.json: not readable as JSON \(.*\); make or fetch it again$"),
+        (b"\xff\xfe\x00", r"x.json: not readable as JSON"),
+        (b'{"a": NaN}', r"NaN is no number"),
+        (b"[1]", r"x.json: holds a list, must be a JSON object"),
+        (b"[" * 200_000, r"x.json: not readable as JSON"),
+    ],
+)
+def test_what_is_no_json_object_is_refused(tmp_path, text, message):
+    (tmp_path / "x.json").write_bytes(text)
+    with pytest.raises(FormatError, match=message):
+        read_json(tmp_path / "x.json")
+
+
+def test_nan_is_never_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_is_refused_with_both_numbers_and_the_advice(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: memory.RESERVE + 3_000_000_000)
+    memory.need_memory(3_000_000_000, "here", "unused")
+    with pytest.raises(MemoryError, match=r"^here: needs 3\.01 GB of memory, 3\.00 GB are available; record fewer$"):
+        memory.need_memory(3_010_000_000, "here", "record fewer")
+
+
+def test_unknown_memory_refuses_nothing(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: None)
+    memory.need_memory(1 << 60, "here", "unused")
+
+
+def test_the_tightest_known_limit_counts(monkeypatch):
+    monkeypatch.setattr(memory, "_machine_bytes", lambda: 7)
+    monkeypatch.setattr(memory, "_container_bytes", lambda: 5)
+    assert memory.available_bytes() == 5
+    monkeypatch.setattr(memory, "_container_bytes", lambda: None)
+    assert memory.available_bytes() == 7
+
+
+def test_this_machine_answers():
+    found = memory.available_bytes()
+    assert found is None or found > 0
