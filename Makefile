@@ -3,7 +3,7 @@ GAME ?= Pong
 GAMES ?= $(GAME)
 PLAYER ?= chip
 VIEW ?= auto
-SECONDS ?= 60
+SECONDS ?=
 CHIP ?= ns1e
 NAME ?= emulator
 SIZE ?= full
@@ -16,11 +16,14 @@ games := $(if $(filter ten,$(GAMES)),$(TEN),$(GAMES))
 # Numerical libraries share two cores badly when each starts a thread for both and spins.
 export OMP_WAIT_POLICY ?= PASSIVE
 run = .venv/bin/python -m
+ifeq ($(filter full smoke,$(SIZE)),)
+$(error SIZE: found '$(SIZE)', allowed full, smoke)
+endif
 smoke = $(if $(filter smoke,$(SIZE)),smoke=$(1))
 ready := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow check play teacher rollouts distill compile verify score board bench pipeline clean
+.PHONY: help setup test test-slow check play teacher rollouts distill compile verify score publish board bench pipeline clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,8 +50,8 @@ check: $(ready) ## style, types and tests, as CI runs them
 	.venv/bin/mypy
 	$(MAKE) test
 
-play: $(ready) ## plays GAME in real time: PLAYER=chip|spec|student|teacher|human|random VIEW=auto|window|terminal|video|none SECONDS=60
-	$(run) deploy.play game=$(GAME) $(call smoke,play) play.player=$(PLAYER) play.view=$(VIEW) play.realtime.seconds=$(SECONDS) $(ARGS)
+play: $(ready) ## plays GAME in real time: PLAYER=chip|spec|student|teacher|human|random VIEW=auto|window|terminal|video|none SECONDS=60 (0: until stopped)
+	$(run) deploy.play game=$(GAME) $(call smoke,play) play.player=$(PLAYER) play.view=$(VIEW) $(if $(SECONDS),play.realtime.seconds=$(SECONDS)) $(ARGS)
 
 teacher: $(ready) ## trains a Double DQN teacher of GAME, or goes on training it
 	$(run) rl.train game=$(GAME) $(call smoke,teacher) $(ARGS)
@@ -68,6 +71,9 @@ verify: $(ready) ## proves student = spec = cores on recorded pictures
 
 score: $(ready) ## scores teacher, student and chip of GAME side by side
 	$(run) deploy.score game=$(GAME) $(call smoke,score) $(ARGS)
+
+publish: $(ready) ## puts the models of GAME and a card made from their reports under models/
+	$(run) deploy.publish game=$(GAME) $(call smoke,publish) $(ARGS)
 
 board: $(ready) ## TensorBoard on runs/
 	.venv/bin/tensorboard --logdir runs $(ARGS)

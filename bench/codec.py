@@ -1,7 +1,7 @@
 """Bytes and seconds a recorded decision costs, by codec: chunk sizes, zstd levels, peers, on five games.
 
-Play is uniformly random with sticky actions, because no teacher is needed for it: a teacher's play differs. Q comes from
-a fixed random network of the pictures, so that its low bits are as noisy as a real network's.
+Play is uniformly random with sticky actions, because no teacher is needed for it: a teacher's play differs. Q comes
+from a fixed random network of the pictures, so that its low bits are as noisy as a real network's.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def whole(episodes: list[EpisodeRows], codec: Codec) -> dict[str, Any]:
     between = time.perf_counter()
     back = unpack(data, "benchmark")
     ended = time.perf_counter()
-    assert np.array_equal(back.frames, shard.frames) and np.array_equal(back.columns.q, shard.columns.q)
+    assert np.array_equal(back.frames, shard.frames)
+    assert np.array_equal(back.columns.q, shard.columns.q)
     rows = len(shard.frames)
     return {
         "bytes_per_decision": len(data) / int(shard.episodes.length.sum()),

@@ -14,9 +14,10 @@ from deploy.compiled import save_compiled
 from deploy.compiler import compile_spec
 from deploy.spec import load_spec
 from deploy.usage import usage_text
-from rl.command import run, settings
+from rl.command import launch, run, settings
 from rl.files import write_json
 from rl.manifest import versions
+from rl.settings import need
 from rl.stages import CHIP, STUDENT, find, label
 
 
@@ -36,6 +37,9 @@ class BuildRun:
     games: tuple[str, ...]
     root: str
     chip: ChipSettings
+
+    def __post_init__(self) -> None:
+        need(len(self.games) >= 1, "games", self.games, "one or more")
 
 
 def command(config: BuildRun) -> int:
@@ -73,4 +77,4 @@ def main(tree: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -17,6 +19,12 @@ from numpy.typing import NDArray
 
 HEADER = "header.json"
 Arrays = dict[str, NDArray[Any]]
+# What the standard library says of damaged archives: a flipped bit may announce encryption (RuntimeError), another
+# compression (LZMAError, NotImplementedError) or a field beyond the end (struct.error, IndexError).
+_UNREADABLE = (
+    *(OSError, ValueError, LookupError, EOFError, RuntimeError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+)
 
 
 class FormatError(ValueError):
@@ -92,7 +100,7 @@ def _unpack(path: Path) -> tuple[dict[str, Any], Arrays]:
             arrays = {name.removesuffix(".npy"): _array(archive.read(name)) for name in names}
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as cause:
+    except _UNREADABLE as cause:
         raise FormatError(f"{path}: not a readable file of ours ({cause}); make or fetch it again") from cause
     if not isinstance(header, dict):
         raise FormatError(f"{path}: field {HEADER} is no JSON object; make or fetch it again")

@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from deploy.interrupts import Interrupts
 from deploy.pacer import Pacer
 from deploy.players import make_player
-from deploy.realtime import PlayReport, RealtimeSettings, play_realtime
+from deploy.realtime import PlayReport, RealtimeSettings, pictures_per_step, play_realtime
 from deploy.screens import Both, NoScreen, Screen
 from deploy.views import open_view
-from rl.command import run, settings
+from rl.command import launch, run, settings
 from rl.files import write_json
 from rl.games import EnvSettings, ScalarGame
 from rl.manifest import versions
@@ -42,6 +42,10 @@ class PlayRun:
     env: EnvSettings
     play: PlaySettings
 
+    def __post_init__(self) -> None:
+        # Asked here too: what cannot be played should be said before a window or a file is opened.
+        pictures_per_step(self.env.frames_per_step, self.play.realtime.frames_per_picture)
+
 
 def screens(config: PlayRun, folder: Path) -> tuple[Screen, Any]:
     """The view that was asked for and, unless it is `none`, an mp4 of the run (None without one)."""
@@ -51,7 +55,11 @@ def screens(config: PlayRun, folder: Path) -> tuple[Screen, Any]:
         return view, None
     from deploy.video import VideoScreen
 
-    video = VideoScreen(folder / "play.mp4", pictures_per_s=own.realtime.pictures_per_s)
+    try:
+        video = VideoScreen(folder / "play.mp4", pictures_per_s=own.realtime.pictures_per_s)
+    except BaseException:
+        view.close()  # the terminal must be given back
+        raise
     return Both([view, video]), video
 
 
@@ -65,7 +73,7 @@ def command(config: PlayRun) -> int:
     screen, video = screens(config, folder)
     keys.screen = screen
     pacer = Pacer(own.realtime.period_s, time.perf_counter, time.sleep)
-    told: list[str] = []
+    told: list[PlayReport] = []
     try:
         with Interrupts() as signals:
             title = f"{config.name} | {own.player}"
@@ -73,8 +81,10 @@ def command(config: PlayRun) -> int:
                 game, player, screen, pacer, own.realtime, signals.keep_going, title=title, tell=told.append
             )
     finally:
-        screen.close()
-        print(*told, sep="\n")
+        try:
+            screen.close()
+        finally:  # also where the video could not be finished
+            print(*told, sep="\n")
     _write(config, folder, report, getattr(player, "ticks", None), video)
     return 0
 
@@ -107,4 +117,4 @@ def main(tree: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -73,9 +73,10 @@ class RealtimeSettings:
     frames_per_picture: int  # emulator frames from one picture to the next
 
     def __post_init__(self) -> None:
-        need(self.seconds >= 0, "play.seconds", self.seconds, "0 (until stopped) and above")
-        need(self.pictures_per_s >= 1, "play.pictures_per_s", self.pictures_per_s, "1 and above; try 30")
-        need(self.frames_per_picture >= 1, "play.frames_per_picture", self.frames_per_picture, "1 and above; try 2")
+        need(self.seconds >= 0, "play.realtime.seconds", self.seconds, "0 (until stopped) and above")
+        need(self.pictures_per_s >= 1, "play.realtime.pictures_per_s", self.pictures_per_s, "1 and above; try 30")
+        frames = self.frames_per_picture
+        need(frames >= 1, "play.realtime.frames_per_picture", frames, "1 and above; try 2")
 
     @property
     def period_s(self) -> float:
@@ -98,16 +99,20 @@ class Turn:
     ended: bool  # the episode ended in this turn
 
 
+def pictures_per_step(frames_per_step: int, frames_per_picture: int) -> int:
+    """Pictures from one decision to the next; raises SettingsError where that is no whole number."""
+    allowed = f"divisors of frames_per_step ({frames_per_step}); try {frames_per_step}"
+    need(frames_per_step % frames_per_picture == 0, "play.realtime.frames_per_picture", frames_per_picture, allowed)
+    return frames_per_step // frames_per_picture
+
+
 def turns(game: PacedGame, player: Player, frames_per_picture: int) -> Iterator[Turn]:
     """Play for ever, one Turn a picture; pace, pictures and statistics are consumers.
 
     Raises:
         SettingsError: a step is not a whole number of pictures; raised here, not at the first turn.
     """
-    whole = game.frames_per_step % frames_per_picture == 0
-    allowed = f"divisors of frames_per_step ({game.frames_per_step}); try {game.frames_per_step}"
-    need(whole, "play.frames_per_picture", frames_per_picture, allowed)
-    return _turns(game, player, frames_per_picture, game.frames_per_step // frames_per_picture)
+    return _turns(game, player, frames_per_picture, pictures_per_step(game.frames_per_step, frames_per_picture))
 
 
 def _turns(game: PacedGame, player: Player, frames_per_picture: int, parts: int) -> Iterator[Turn]:

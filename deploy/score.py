@@ -17,24 +17,24 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from deploy.pacer import Pacer
-from deploy.players import action_ids, make_player
-from deploy.realtime import RealtimeSettings, play_realtime
+from deploy.players import PLAYERS, action_ids, make_player
+from deploy.realtime import PlayReport, RealtimeSettings, play_realtime
 from deploy.spec import load_spec
 from deploy.video import VideoScreen
 from rl.board import Board, Ticker
 from rl.checkpoint import load_policy
-from rl.command import run, settings
-from rl.files import write_json
+from rl.command import launch, run, settings
+from rl.files import digest, write_json
 from rl.frames import Frames, pixels
 from rl.games import ScalarGame, action_meanings
-from rl.loop import Player
+from rl.loop import Player, RandomPlayer
 from rl.manifest import versions
 from rl.scores import REFERENCE, Protocol, Score, episode_return, evaluate, protocol
 from rl.settings import need
-from rl.stages import STUDENT, TEACHER, find
-
+from rl.stages import CHIP, STUDENT, TEACHER, find
 
 BATCHED = ("teacher", "student", "spec")
+SCORED = tuple(name for name in PLAYERS if name != "human")
 Act = Callable[[Frames], NDArray[np.int64]]  # stacks [B, 21, 21, 64] -> actions [B]
 
 
@@ -52,6 +52,10 @@ class ScoreSettings:
     def __post_init__(self) -> None:
         need(self.episodes >= 1, "score.episodes", self.episodes, "1 or more")
         need(len(self.players) >= 1, "score.players", self.players, "at least one player")
+        for player in self.players:
+            need(player in SCORED, "score.players", player, ", ".join(SCORED))
+        need(self.processes >= 1, "score.processes", self.processes, "1 or more")
+        need(self.video_seconds >= 0, "score.video_seconds", self.video_seconds, "0 (no video) or more")
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Worker:
     """A player in a process of its own: made once, plays the episodes that it is handed."""
 
     player: Player
+    actions: tuple[str, ...]
     game: str
     rules: Protocol
 
@@ -74,14 +79,18 @@ class Worker:
     def begin(cls, name: str, game: str, root: str, rules: Protocol) -> None:
         """Make this process's player."""
         torch.set_num_threads(1)
-        actions = ScalarGame(game, rules.env, 0).actions
+        cls.actions = action_meanings(game, rules.env)
         with redirect_stdout(StringIO()):  # which files are read has been said once
-            cls.player = make_player(name, game, actions, root, rules.seed, frozenset)
+            cls.player = make_player(name, game, cls.actions, root, rules.seed, frozenset)
         cls.game, cls.rules = game, rules
 
     @classmethod
     def play(cls, index: int) -> float:
-        return episode_return(cls.player, cls.game, cls.rules, index)
+        player = cls.player
+        if isinstance(player, RandomPlayer):
+            # A stream an episode, so that which process plays it does not matter; another one than its strays have.
+            player = RandomPlayer(len(cls.actions), 2**31 + cls.rules.seed + index)
+        return episode_return(player, cls.game, cls.rules, index)
 
 
 def score_one_by_one(player: str, config: ScoreRun, rules: Protocol) -> Score:
@@ -149,8 +158,16 @@ class _Clock:
         time.sleep(0.002)  # the encoder keeps up with its queue
 
 
-def _quiet(text: str) -> None:
+def _quiet(report: PlayReport) -> None:
     pass
+
+
+def model_digests(game: str, root: str, players: tuple[str, ...]) -> dict[str, str]:
+    """sha256 of each model file that was scored, so that a card can tell whether it is the one that ships."""
+    needed = {"teacher": (TEACHER,), "student": (STUDENT,), "spec": (STUDENT,), "chip": (STUDENT, CHIP)}
+    stages = {stage for player in players for stage in needed.get(player, ())}
+    with redirect_stdout(StringIO()):
+        return {stage: digest(find(stage, game, root).read_bytes()) for stage in sorted(stages)}
 
 
 def table(scores: list[Score], teacher: Score | None) -> str:
@@ -191,6 +208,9 @@ def command(config: ScoreRun) -> int:
     own, root = config.score, Path(config.root) / config.name
     torch.set_num_threads(1)
     rules = protocol(own.protocol, own.episodes, own.seed)
+    actions = action_meanings(config.name, rules.env)
+    for player in own.players:  # what is missing should be said before hours are spent on the others
+        make_player(player, config.name, actions, config.root, own.seed, frozenset)
     start, scores = time.monotonic(), []
     for player in own.players:
         scorer = score_at_once if player in BATCHED else score_one_by_one
@@ -203,6 +223,7 @@ def command(config: ScoreRun) -> int:
         "game": config.name,
         "protocol": asdict(rules),
         "scores": {score.player: score.to_json() | {"of_teacher": share_of(score, teacher)} for score in scores},
+        "models": model_digests(config.name, config.root, own.players),
         "wall_s": time.monotonic() - start,
         "settings": asdict(config),
         "versions": versions(),
@@ -223,4 +244,4 @@ def main(tree: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -7,6 +7,7 @@ votes for answers; a head owns a slice of the answers, its action is the one wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +50,11 @@ class Conv:
     @property
     def fan_in(self) -> int:
         """Inputs of one neuron."""
-        return int(np.prod(self.weights.shape[1:]))
+        return int(math.prod(self.weights.shape[1:]))
 
     def _span(self, size: int) -> int:
-        return (size + 2 * self.padding - self.weights.shape[2]) // self.stride + 1
+        kernel: int = self.weights.shape[2]
+        return (size + 2 * self.padding - kernel) // self.stride + 1
 
     def __repr__(self) -> str:
         return (
@@ -114,7 +116,7 @@ class StudentSpec:
         """Front bits [B, C, H, W] -> votes [B, n_answers]."""
         for layer in self.layers:
             bits = fires(layer, bits)
-        return count_votes(bits.reshape(len(bits), -1), self.vote, self.n_answers)
+        return count_votes(bits.reshape(len(bits), self.vote.size), self.vote, self.n_answers)
 
     def trace(self, bits: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
         """Front bits -> the spikes of every layer, each [B, O, H, W]."""
@@ -127,7 +129,8 @@ class StudentSpec:
     def act(self, obs: NDArray[np.uint8], game: str) -> NDArray[np.int64]:
         """Picture stacks [B, C, H, W] u8 -> actions [B] of one game."""
         head = self.head(game)
-        return self.run(self.transduce(obs))[:, head.start : head.stop].argmax(axis=1)
+        best: NDArray[np.int64] = self.run(self.transduce(obs))[:, head.start : head.stop].argmax(axis=1)
+        return best
 
 
 def sums(conv: Conv, values: NDArray[Any]) -> NDArray[np.int32]:
@@ -140,22 +143,24 @@ def sums(conv: Conv, values: NDArray[Any]) -> NDArray[np.int32]:
     windows = sliding_window_view(padded, (k, k), axis=(2, 3))[:, :, :: conv.stride, :: conv.stride]
     b, _, height, width = windows.shape[:4]
     # [B, C, H, W, k, k] -> [g, B*H*W, C/g*k*k], to meet weights [g, C/g*k*k, O/g]
-    rows = windows.reshape(b, g, -1, height, width, k, k).transpose(1, 0, 3, 4, 2, 5, 6)
+    rows = windows.reshape(b, g, conv.weights.shape[1], height, width, k, k).transpose(1, 0, 3, 4, 2, 5, 6)
     columns = conv.weights.reshape(g, -1, conv.fan_in).transpose(0, 2, 1)
     total = rows.reshape(g, b * height * width, conv.fan_in).astype(np.float32) @ columns.astype(np.float32)
-    by_group = total.reshape(g, b, height, width, -1).transpose(1, 0, 4, 2, 3)
-    return by_group.reshape(b, -1, height, width).astype(np.int32)
+    by_group = total.reshape(g, b, height, width, len(conv.leak) // g).transpose(1, 0, 4, 2, 3)
+    return by_group.reshape(b, len(conv.leak), height, width).astype(np.int32)
 
 
 def fires(conv: Conv, values: NDArray[Any]) -> NDArray[np.bool_]:
     """Spikes [B, O, H, W] of one layer: sum + leak >= 1 (threshold 1, reset to 0, nothing kept between pictures)."""
-    return sums(conv, values) + conv.leak[:, None, None] >= 1
+    fired: NDArray[np.bool_] = sums(conv, values) >= 1 - conv.leak[:, None, None]
+    return fired
 
 
 def count_votes(spikes: NDArray[np.bool_], vote: NDArray[np.int16], n_answers: int) -> NDArray[np.int32]:
     """Spikes [B, N] -> spikes for each answer [B, n_answers]."""
     member = vote[:, None] == np.arange(n_answers)
-    return (spikes.astype(np.float32) @ member.astype(np.float32)).astype(np.int32)
+    votes: NDArray[np.float32] = spikes.astype(np.float32) @ member.astype(np.float32)
+    return votes.astype(np.int32)
 
 
 def deal_votes(n_neurons: int, n_answers: int) -> NDArray[np.int16]:
@@ -167,16 +172,44 @@ def deal_votes(n_neurons: int, n_answers: int) -> NDArray[np.int16]:
 
 def violations(spec: StudentSpec) -> Iterator[str]:
     """Every rule that a spec breaks, as text."""
+    convs = (spec.front, *spec.layers)
+    yield from _name_violations([conv.name for conv in convs], spec)
+    shapeless = [problem for conv in convs for problem in _shape_violations(conv)]
+    if shapeless:  # nothing more can be said of such arrays
+        yield from shapeless
+        return
     shape, peak = spec.front.in_shape, 255
-    for conv in (spec.front, *spec.layers):
+    for conv in convs:
         yield from _conv_violations(conv, shape, peak)
         shape, peak = conv.out_shape, 1
     for layer in spec.layers:
-        if layer.weights.size and np.abs(layer.weights).max() > 1:
-            yield f"{layer.name}: weights up to {np.abs(layer.weights).max()}, allowed -1, 0, 1"
+        largest = np.abs(layer.weights.astype(np.int64)).max(initial=0)
+        if largest > 1:
+            yield f"{layer.name}: weights up to {largest}, allowed -1, 0, 1"
         if layer.fan_in > MAX_INPUTS:
             yield f"{layer.name}: {layer.fan_in} inputs a neuron, allowed {MAX_INPUTS}; try more groups"
-    yield from _head_violations(spec, int(np.prod(shape)))
+    yield from _head_violations(spec, math.prod(shape))
+
+
+def _name_violations(names: list[str], spec: StudentSpec) -> Iterator[str]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        yield f"names: {', '.join(twice)} more than once"
+    if spec.vote.dtype != np.int16 or spec.vote.ndim != 1:
+        yield f"vote: {spec.vote.dtype} of {spec.vote.ndim} axes, must be int16 of 1"
+
+
+def _shape_violations(conv: Conv) -> Iterator[str]:
+    for part, kind, axes in (("weights", np.int8, 4), ("leak", np.int32, 1), ("order", np.int32, 1)):
+        array = getattr(conv, part)
+        if array.dtype != kind or array.ndim != axes or not array.size:
+            found = f"{array.dtype} {list(array.shape)}"
+            yield f"{conv.name}: {part} is {found}, must be {np.dtype(kind)} of {axes} axes, not empty"
+    numbers = (conv.groups, conv.stride, conv.padding, *conv.in_shape)
+    if not all(isinstance(number, int) for number in numbers) or len(conv.in_shape) != 3:
+        yield f"{conv.name}: groups, stride, padding, in_shape are {numbers}, must be six whole numbers"
+    elif min(conv.groups, conv.stride, *conv.in_shape) < 1 or conv.padding < 0:
+        yield f"{conv.name}: groups, stride, padding, in_shape are {numbers}; padding may be 0, the others 1 or more"
 
 
 def _conv_violations(conv: Conv, shape: Shape, peak: int) -> Iterator[str]:
@@ -190,19 +223,23 @@ def _conv_violations(conv: Conv, shape: Shape, peak: int) -> Iterator[str]:
         yield f"{conv.name}: leak has shape {conv.leak.shape}, must be ({out},)"
     if not np.array_equal(np.sort(conv.order), np.arange(channels)):
         yield f"{conv.name}: order is no permutation of {channels} channels"
-    if min(conv.out_shape) < 1 or conv.stride < 1 or conv.padding < 0:
+    if min(conv.out_shape) < 1:
         yield f"{conv.name}: no output left of {conv.in_shape} with kernel {k}, stride {conv.stride}"
-    if int(np.abs(conv.weights.astype(np.int64)).reshape(out, -1).sum(axis=1).max(initial=0)) * peak >= EXACT:
-        yield f"{conv.name}: sums may reach 2**24; try a smaller kernel or smaller weights"
+    reach = int(np.abs(conv.weights.astype(np.int64)).reshape(out, -1).sum(axis=1).max()) * peak
+    if reach + int(np.abs(conv.leak.astype(np.int64)).max()) >= EXACT:
+        yield f"{conv.name}: sum and leak may reach 2**24; try a smaller kernel or smaller weights"
 
 
 def _head_violations(spec: StudentSpec, neurons: int) -> Iterator[str]:
     if spec.vote.shape != (neurons,):
         yield f"vote: shape {spec.vote.shape}, must be ({neurons},)"
+    games = [head.game for head in spec.heads]
+    if len(set(games)) < len(games) or not all(head.actions for head in spec.heads):
+        yield f"heads: {', '.join(games)}; each game once, each with an action or more"
     starts = [head.start for head in spec.heads]
     if not spec.heads or starts != [0, *(head.stop for head in spec.heads[:-1])]:
         yield f"heads: start at {starts}; they must follow one another from 0"
-    elif spec.vote.size and not (-1 <= spec.vote.min() and spec.vote.max() < spec.n_answers):
+    elif spec.vote.size and not (spec.vote.min() >= -1 and spec.vote.max() < spec.n_answers):
         yield f"vote: answers {spec.vote.min()}..{spec.vote.max()}, allowed -1..{spec.n_answers - 1}"
 
 

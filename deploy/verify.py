@@ -19,12 +19,13 @@ from deploy.players import SpecPlayer, load_chip
 from deploy.spec import StudentSpec
 from deploy.verification import Difference, first_difference
 from rl.board import Ticker
-from rl.command import run, settings
+from rl.command import launch, run, settings
 from rl.files import write_json
 from rl.games import EnvSettings, ScalarGame
 from rl.loop import Epsilon, moments
 from rl.manifest import versions
 from rl.rollouts import Rollouts
+from rl.settings import need
 from rl.stages import label
 
 BATCH = 50
@@ -38,6 +39,10 @@ class VerifySettings:
     plain_decisions: int  # of them, on the plain emulator too: it is the definition, and slow
     seed: int
 
+    def __post_init__(self) -> None:
+        need(self.decisions >= 1, "verify.decisions", self.decisions, "1 or more")
+        need(self.plain_decisions >= 1, "verify.plain_decisions", self.plain_decisions, "1 or more")
+
 
 @dataclass(frozen=True)
 class VerifyRun:
@@ -47,6 +52,9 @@ class VerifyRun:
     root: str
     env: EnvSettings
     verify: VerifySettings
+
+    def __post_init__(self) -> None:
+        need(len(self.games) >= 1, "games", self.games, "one or more")
 
 
 def recorded(config: VerifyRun, game: str, spec: StudentSpec) -> NDArray[np.uint8]:
@@ -115,4 +123,4 @@ def main(tree: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -59,17 +60,21 @@ class Folded(torch.nn.Module):
         self._member = torch.from_numpy(member.astype(np.float32))
 
     @torch.no_grad()
-    def forward(self, obs: Tensor) -> Tensor:
-        """Picture stacks u8 [B, 4, 84, 84] -> votes [B, answers], whole numbers in float32 (all sums are exact)."""
-        x = obs.float()
+    def levels(self, obs: Tensor) -> Iterator[Tensor]:
+        """Picture stacks u8 [B, 4, 84, 84] -> the bits of every level, the front's first, as 0.0 and 1.0."""
+        x = obs.float()  # all sums are whole and below 2**24: exact
         for (weights, leak, conv), order in zip(self._convs, self._orders, strict=True):
             x = x if torch.equal(order, torch.arange(len(order))) else x[:, order]
             total = torch.nn.functional.conv2d(x, weights, None, conv.stride, conv.padding, 1, conv.groups)
             x = (total + leak >= 1).float()
-        return x.flatten(1) @ self._member
+            yield x
+
+    @torch.no_grad()
+    def forward(self, obs: Tensor) -> Tensor:
+        """Picture stacks u8 [B, 4, 84, 84] -> votes [B, answers], whole numbers in float32."""
+        *_, last = self.levels(obs)
+        return last.flatten(1) @ self._member
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(array.astype(np.float32))
-
-

@@ -47,3 +47,9 @@ def chosen(name: str, temperature: float) -> Loss:
 def agreement(logits: Tensor, q: Tensor) -> Tensor:
     """Share of states in which both choose the same action."""
     return (logits.argmax(dim=1) == q.argmax(dim=1)).float().mean()
+
+
+@torch.no_grad()
+def regret(logits: Tensor, q: Tensor) -> Tensor:
+    """Mean value that the teacher thinks is lost by the student's action: near 0 where it matters little which."""
+    return (q.max(dim=1).values - q.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0]).mean()

@@ -13,7 +13,7 @@ LOW, HIGH = 0.4, 0.6  # hysteresis: between them a weight keeps its value (round
 def trinarise(hidden: Tensor, before: Tensor) -> Tensor:
     """Hidden weights -> -1, 0, 1: 0 up to |0.4|, the sign from |0.6| on, in between what it was `before`."""
     size = hidden.abs()
-    return torch.where(size >= HIGH, hidden.sign(), torch.where(size <= LOW, torch.zeros_like(hidden), before))
+    return torch.where(size >= HIGH, hidden.sign(), torch.where(size <= LOW, 0.0, before))
 
 
 def integers(hidden: Tensor, peak: int) -> Tensor:
@@ -26,7 +26,7 @@ class StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, quantised: Tensor) -> Tensor:
-        return quantised.clone()
+        return quantised.view_as(quantised)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ from rl.frames import BLOCK, CELLS, CHANNELS, SIDE, STACK
 from rl.settings import SettingsError, need
 
 EPSILON = 1e-4  # added to the variance
+SLOW = 0.1  # learning rate of biases and scales, against that of the hidden weights
+FIRST_SPREAD = 3.0  # logits at the start span this much if all neurons of an action agree
 MOMENTUM = 0.02  # of the running statistics
 FRONT_PEAK = 127  # front weights are -127..127
 
@@ -132,14 +135,17 @@ class TrinaryConv(Normalised):
         return torch.arange(channels).reshape(self._mixed, -1).T.reshape(-1)
 
     def quantised(self) -> Tensor:
-        weights: Tensor = StraightThrough.apply(self.hidden, self.trinary)  # type: ignore[no-untyped-call]
+        return self._weights(self.trinary.dtype)
+
+    def _weights(self, kind: torch.dtype) -> Tensor:
+        weights: Tensor = StraightThrough.apply(self.hidden, self.trinary.to(kind))  # type: ignore[no-untyped-call]
         return weights
 
     def sums(self, x: Tensor) -> Tensor:
         # Sums of at most 128 signs: whole numbers that even bfloat16 holds.
         if self._mixed > 1:
             x = F.channel_shuffle(x, self._mixed)
-        return convolve(x, self.quantised().to(x.dtype), self.own.groups, self.own.stride, self.own.padding)
+        return convolve(x, self._weights(x.dtype), self.own.groups, self.own.stride, self.own.padding)
 
     @torch.no_grad()
     def settle(self) -> Tensor:
@@ -172,8 +178,15 @@ class Student(nn.Module):
         self.register_buffer("member", F.one_hot(vote + 1, answers + 1)[:, 1:].float(), persistent=False)
         self.vote: Tensor
         self.member: Tensor
-        # Logits are votes times a learned scale; at the start all votes of an action weigh as much as one unit of it.
-        self.log_scale = nn.Parameter(torch.full((len(heads),), -0.5 * math.log(neurons / answers)))
+        # Logits are votes times a learned scale. It starts low: random votes must not be mistaken for conviction.
+        self.log_scale = nn.Parameter(torch.full((len(heads),), math.log(FIRST_SPREAD * answers / neurons)))
+
+    def groups(self, rate: float) -> list[dict[str, Any]]:
+        """Parameters by learning rate, as a share of `rate`: a hidden weight must cross 0.2 to flip, a bias need not."""
+        hidden = [level.hidden for level in self.normalised]
+        others = [level.bias for level in self.normalised]
+        small = {"params": others, "scale": SLOW}
+        return [{"params": hidden, "scale": 1.0}, small, {"params": [self.log_scale], "scale": SLOW}]
 
     @property
     def chip_layers(self) -> Iterator[TrinaryConv]:

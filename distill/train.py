@@ -18,17 +18,18 @@ from torch import Tensor
 
 from deploy.spec import Head, StudentSpec, load_spec, save_spec
 from distill.export import Folded, export
-from distill.loss import agreement, chosen, entropy, kl
+from distill.latent import save_latent
+from distill.loss import agreement, chosen, entropy, kl, regret
 from distill.sources import Lesson, Online, Recorded, joined
 from distill.student import Student, StudentSettings, recalibrate
 from rl.board import Board, Ticker
 from rl.checkpoint import PolicyCheckpoint, load_policy, read_tensors, write_tensors
-from rl.command import Stop, only_one, run, settings
+from rl.command import Stop, launch, only_one, run, settings
 from rl.files import write_json
 from rl.frames import Frames, pixels
 from rl.games import EnvSettings
 from rl.manifest import versions
-from rl.scores import Protocol, Score, evaluate
+from rl.scores import REFERENCE, Protocol, Score, evaluate
 from rl.settings import SettingsError, need
 from rl.stages import STUDENT, TEACHER, find, label, rollouts
 
@@ -66,7 +67,11 @@ class DistillSettings:
     def __post_init__(self) -> None:
         need(self.mode in MODES, "distill.mode", self.mode, ", ".join(MODES))
         need(self.temperature > 0, "distill.temperature", self.temperature, "above 0")
-        need(self.updates >= 1, "distill.updates", self.updates, "1 or more")
+        for name in ("updates", "batch", "envs", "log_updates", "eval_updates", "eval_episodes", "report_episodes"):
+            need(getattr(self, name) >= 1, f"distill.{name}", getattr(self, name), "1 or more")
+        for name in ("online_epsilon", "epsilon"):
+            need(0 <= getattr(self, name) <= 1, f"distill.{name}", getattr(self, name), "0 to 1")
+        need(self.calibrate_batches >= 1, "distill.calibrate_batches", self.calibrate_batches, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,12 @@ class DistillRun:
     env: EnvSettings
     student: StudentSettings
     distill: DistillSettings
+
+    def __post_init__(self) -> None:
+        need(len(self.games) >= 1, "games", self.games, "one or more")
+        need(len(set(self.games)) == len(self.games), "games", self.games, "each game once")
+        least = 2 * len(self.games)  # half recorded, half the student's own, of every game
+        need(self.distill.batch >= least, "distill.batch", self.distill.batch, f"{least} or more")
 
     @property
     def folder(self) -> Path:
@@ -115,12 +126,13 @@ class Distiller:
         self.online = [
             Online(teacher, config.env, own.envs, own.online_rows, own.online_epsilon, own.seed + 17 * index)
             for index, teacher in enumerate(self.teachers)
+            if own.mode != "offline"
         ]
         self.student = Student(config.student, heads_of(self.teachers))
         self._loss = chosen(own.loss, own.temperature)
-        self._optimiser = torch.optim.Adam(self.student.parameters(), lr=own.learning_rate, foreach=True)
-        self.update, self.wall_s, self.best = 0, 0.0, None
-        self.best: float | None
+        self._optimiser = torch.optim.Adam(self.student.groups(own.learning_rate), lr=own.learning_rate, fused=True)
+        self.update, self.wall_s = 0, 0.0
+        self.best: float | None = None
 
     def step(self) -> dict[str, Any]:
         """One update on lessons of every game; what it saw, still as tensors."""
@@ -128,10 +140,10 @@ class Distiller:
         self._play()
         lessons = [self._lesson(game) for game in range(len(self.recorded))]
         for group in self._optimiser.param_groups:
-            group["lr"] = rate_at(self.update, self._own)
+            group["lr"] = rate_at(self.update, self._own) * group["scale"]
         with torch.autocast("cpu", torch.bfloat16, enabled=self._own.bf16):
             votes = self.student.votes(torch.cat([lesson.cells for lesson in lessons]))
-        parts = votes.split([len(lesson.q) for lesson in lessons])
+        parts = torch.split(votes, [len(lesson.q) for lesson in lessons])
         logits = [self.student.logits(part, head) for head, part in enumerate(parts)]
         losses = [self._loss(own, lesson.q) for own, lesson in zip(logits, lessons, strict=True)]
         loss = torch.stack(losses).mean()
@@ -148,15 +160,12 @@ class Distiller:
 
     def _lesson(self, game: int) -> Lesson:
         size = self._own.batch // len(self.recorded)
-        ready = self.online[game].seen > 10 * self._own.envs
-        if self._own.mode == "offline" or not ready:
+        if self._own.mode == "offline" or self.online[game].seen <= 10 * self._own.envs:
             return self.recorded[game].lesson(self._rng, size)
         if self._own.mode == "online":
             return self.online[game].lesson(self._rng, size)
         half = size // 2
-        return joined(
-            [self.recorded[game].lesson(self._rng, size - half), self.online[game].lesson(self._rng, half)]
-        )
+        return joined([self.recorded[game].lesson(self._rng, size - half), self.online[game].lesson(self._rng, half)])
 
     def _play(self) -> None:
         if self._own.mode == "offline" or self.update < self._own.online_start_updates:
@@ -177,6 +186,11 @@ class Distiller:
         self.student.train()
         return spec
 
+    def own_scores(self) -> dict[str, float]:
+        """Mean of the newest returns of the student's own play, by game, where an episode has ended."""
+        pairs = zip(self._config.games, self.online, strict=False)  # offline it does not play
+        return {f"online/{game}": float(np.mean(online.returns)) for game, online in pairs if online.returns}
+
     def _batches(self) -> Iterator[Tensor]:
         for _ in range(self._own.calibrate_batches):
             yield torch.cat([self._lesson(game).cells for game in range(len(self.recorded))])
@@ -192,13 +206,14 @@ class Distiller:
             votes = folded(torch.from_numpy(pixels(lesson.cells.numpy())))
             unfolded = self.student.votes(lesson.cells)
             logits = self.student.logits(votes, head)
-            tau = self._own.temperature
+            own, tau = self.student.heads[head], self._own.temperature
             row = {
                 "distill/kl": kl(logits, lesson.q, tau).item(),
                 "distill/agreement": agreement(logits, lesson.q).item(),
+                "distill/regret": regret(logits, lesson.q).item(),
                 "distill/label_entropy": entropy(lesson.q, tau).item(),
                 "distill/folded_disagreement": (votes != unfolded).any(dim=1).float().mean().item(),
-                "distill/vote_margin": _margin(votes).item(),
+                "distill/vote_margin": _margin(votes[:, own.start : own.stop]),
             }
             for tag, value in row.items():
                 found.setdefault(tag, []).append(value)
@@ -223,7 +238,9 @@ class Distiller:
         """Go on from a saved state; the online ring fills anew."""
         facts, tensors = read_tensors(path, STATE)
         if facts["identity"] != self._identity():
-            raise SettingsError(f"{path}: begun with other games, teachers or layers; use another root=... or remove it")
+            raise SettingsError(
+                f"{path}: begun with other games, teachers or layers; use another root=... or remove it"
+            )
         self.student.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("student.")})
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
@@ -256,10 +273,10 @@ def folded_act(spec: StudentSpec, game: str) -> Any:
     return act
 
 
-def _margin(votes: Tensor) -> Tensor:
-    """Mean lead of the best answer over the second, in votes."""
+def _margin(votes: Tensor) -> float:
+    """Mean lead of the best of a head's answers over its second, in votes."""
     top = votes.topk(2, dim=1).values
-    return (top[:, 0] - top[:, 1]).mean()
+    return (top[:, 0] - top[:, 1]).mean().item()
 
 
 def distil(config: DistillRun, distiller: Distiller, board: Board, stop: Stop) -> bool:
@@ -269,13 +286,14 @@ def distil(config: DistillRun, distiller: Distiller, board: Board, stop: Stop) -
     while distiller.update < own.updates and not stop:
         metrics = distiller.step()
         if distiller.update % own.log_updates == 0:
-            told = {tag: float(value) for tag, value in metrics.items()}
+            told = {tag: float(value) for tag, value in metrics.items()} | distiller.own_scores()
             board.write(distiller.update, told | distiller.student.health() | {"time/wall_s": distiller.wall_s})
-            told["online"] = float(np.mean(distiller.online[0].returns or [math.nan]))
             ticker.show(distiller.update, "  ".join(f"{k.split('/')[-1]} {v:.4f}" for k, v in told.items()))
-        if distiller.update % own.eval_updates == 0 or distiller.update == own.updates:
+        judged = distiller.update % own.eval_updates == 0 or distiller.update == own.updates
+        if judged:
             ticker.say(_keep_best(config, distiller, board))
-        if time.monotonic() - saved_s >= own.checkpoint_s:
+        # With every judgement too: a run that goes on must know what it has to beat.
+        if judged or time.monotonic() - saved_s >= own.checkpoint_s:
             distiller.save(folder / "state.safetensors")
             saved_s = time.monotonic()
     distiller.save(folder / "state.safetensors")
@@ -288,12 +306,23 @@ def _keep_best(config: DistillRun, distiller: Distiller, board: Board) -> str:
     exam = distiller.exam(spec)
     scores = [distiller.score(spec, head, config.distill.eval_episodes) for head in range(len(config.games))]
     mean = float(np.mean([score.mean for score in scores]))
-    board.write(distiller.update, exam | {f"eval/{s.game}": s.mean for s in scores} | {"eval/mean_reward": mean})
+    share = float(np.mean([share_of(*pair) for pair in zip(scores, distiller.teachers, strict=True)]))
+    means = {f"eval/{score.game}": score.mean for score in scores} | {"eval/mean_reward": mean, "eval/share": share}
+    board.write(distiller.update, exam | means)
     board.flush()
-    if distiller.best is None or mean >= distiller.best:
-        distiller.best = mean
+    if distiller.best is None or share >= distiller.best:
+        distiller.best = share
+        save_latent(distiller.student, config.student, spec.digest, config.folder / "latent.safetensors")
         save_spec(spec, config.folder / "student.npz", _origin(config, distiller, exam))
-    return f"update {distiller.update}: score {mean:.2f}, best {distiller.best:.2f}, agreement {exam['distill/agreement']:.4f}"
+    shown = f"score {mean:.2f}, share of teacher {share:.3f} (best {distiller.best:.3f})"
+    return f"update {distiller.update}: {shown}, agreement {exam['distill/agreement']:.4f}"
+
+
+def share_of(score: Score, teacher: PolicyCheckpoint) -> float:
+    """A student's score as a share of its teacher's, both above random play: comparable between games."""
+    random = REFERENCE.get(score.game, (0.0, 0.0))[0]
+    span = max(float(teacher.training["score"]["mean"]) - random, 1.0)  # a teacher that learned nothing spans nothing
+    return (score.mean - random) / span
 
 
 def _origin(config: DistillRun, distiller: Distiller, exam: dict[str, float]) -> dict[str, Any]:
@@ -359,4 +388,4 @@ def main(tree: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

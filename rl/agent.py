@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from rl.frames import Frames
 from rl.network import NetworkSettings, QNetwork
@@ -62,13 +62,15 @@ class Agent:
         with torch.no_grad(), self._autocast():
             return self.online(torch.from_numpy(stacks)).argmax(dim=1).numpy()  # type: ignore[no-any-return]
 
-    def learn(self, batch: Transitions) -> dict[str, float]:
-        """One update; what it saw, by metric name."""
+    def learn(self, batch: Transitions, rate: float) -> dict[str, float]:
+        """One update at that learning rate; what it saw, by metric name."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
         with self._autocast():
             goal = self._goal(batch)
             values = self.online(torch.from_numpy(batch.obs))
         chosen = values.gather(1, torch.from_numpy(batch.action)[:, None])[:, 0]
-        loss = functional.smooth_l1_loss(chosen, goal)
+        loss = F.smooth_l1_loss(chosen, goal)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), self._settings.max_grad_norm)

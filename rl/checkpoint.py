@@ -22,7 +22,7 @@ from rl.settings import SettingsError, build
 POLICY, STATE, VERSION = "spikecade-policy", "spikecade-training", (1, 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class PolicyCheckpoint:
     """A trained policy with all that playing and judging it needs. Parameters are rounded to float16 once, here."""
 
@@ -32,6 +32,9 @@ class PolicyCheckpoint:
     network: NetworkSettings
     params: dict[str, Tensor]
     training: dict[str, Any]  # frames, wall_s, score, versions: JSON values that decide nothing
+
+    def __repr__(self) -> str:
+        return f"PolicyCheckpoint({self.game}, {len(self.actions)} actions, digest {self.digest[:12]})"
 
     def build(self) -> QNetwork:
         """The network, in float32 and for inference."""
@@ -79,7 +82,7 @@ def load_policy(path: Path) -> PolicyCheckpoint:
         policy = PolicyCheckpoint(facts["game"], tuple(facts["actions"]), env, network, params, facts["training"])
         policy.build()
     except (KeyError, TypeError, ValueError, RuntimeError) as cause:
-        raise FormatError(f"{path}: no legal policy ({cause}); train or fetch it again") from cause
+        raise FormatError(f"{path}: field facts: no legal policy ({cause}); train or fetch it again") from cause
     return policy
 
 

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rl.board import Ticker
 from rl.checkpoint import PolicyCheckpoint, load_policy
-from rl.command import Stop, only_one, run, settings
+from rl.command import Stop, launch, only_one, run, settings
 from rl.files import write_json
 from rl.frames import BlockStacks, Frames, blocks
 from rl.games import SEEDS, EnvSettings, VectorGame, VectorStep, action_meanings, rom_path
@@ -207,4 +207,4 @@ def main(tree: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -12,10 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar, get_type_hints
 
-from rl.settings import SettingsError, build
+from rl.settings import SettingsError, build, unknown
 
 T = TypeVar("T")
 # Sections that a game's file may hold; a command takes its own and leaves the others.
+CONF = Path(__file__).resolve().parent.parent / "conf"
 SECTIONS = ("env", "teacher", "rollouts", "distill", "chip", "verify", "score", "play")
 
 
@@ -23,6 +24,30 @@ def settings(kind: type[T], tree: Mapping[str, Any]) -> T:
     """A command's settings from its resolved config tree; unknown and missing keys are errors."""
     own = get_type_hints(kind)
     return build(kind, {k: v for k, v in tree.items() if k in own or k not in SECTIONS}, "config")
+
+
+def launch(main: Callable[[], None]) -> None:
+    """Begin a command: what hydra refuses on the command line or in a file is one clear message, as our own errors."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises what it would print over several lines
+    try:
+        main()
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf") or os.environ.get("SPIKECADE_TRACE"):
+            raise
+        print(f"error: {_refusal(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _refusal(error: Exception) -> str:
+    """Hydra's words without its advice to change our settings; a wrong key with the nearest right one."""
+    cause: Any = error.__cause__
+    group, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
+    if isinstance(group, Mapping) and key is not None:
+        path = str(cause.full_key)
+        groups = [folder.name for folder in CONF.iterdir() if folder.is_dir()] if path == key else []
+        return path.removesuffix(str(key)) + unknown(str(key), [*map(str, group), *groups])
+    lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines() if line.strip()]
+    return "; ".join(line for line in lines if not line.startswith(("See ", "To append", "Set the environment")))
 
 
 def run(main: Callable[[], int]) -> None:

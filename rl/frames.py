@@ -42,8 +42,10 @@ def unblocks(cells: Frames) -> Frames:
 
 def stack_blocks(obs: Frames) -> Frames:
     """Picture stacks [B, 4, 84, 84] -> [B, 21, 21, 64], channels ordered by frame, row, column."""
-    cells = blocks(obs)
-    return np.ascontiguousarray(np.moveaxis(cells, 1, 3).reshape(len(obs), CELLS, CELLS, CHANNELS))
+    # The four pixels of a block's row move as one 32-bit word: a quarter of the work.
+    words = np.ascontiguousarray(obs).view(np.uint32).reshape(len(obs), STACK, CELLS, BLOCK, CELLS)
+    cells = np.ascontiguousarray(words.transpose(0, 2, 4, 1, 3)).view(np.uint8)
+    return cells.reshape(len(obs), CELLS, CELLS, CHANNELS)
 
 
 def pixels(stacks: Frames) -> Frames:

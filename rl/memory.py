@@ -17,9 +17,8 @@ def need_memory(wanted: int, what: str, advice: str) -> None:
     """Raise MemoryError unless `wanted` bytes are available with a reserve."""
     free = available_bytes()
     if free is not None and wanted + RESERVE > free:
-        raise MemoryError(
-            f"{what}: needs {wanted / 1e9:.2f} GB of memory, {max(free - RESERVE, 0) / 1e9:.2f} GB are available; {advice}"
-        )
+        left = max(free - RESERVE, 0)
+        raise MemoryError(f"{what}: needs {wanted / 1e9:.2f} GB of memory, {left / 1e9:.2f} GB are available; {advice}")
 
 
 def _machine_bytes() -> int | None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rl.frames import CHANNELS, Frames, stack_blocks
 from rl.settings import need
@@ -54,10 +54,10 @@ class QNetwork(nn.Module):
     def forward(self, cells: Tensor) -> Tensor:
         x = cells.permute(0, 3, 1, 2)  # channels-last already: no copy
         x = x.to(torch.bfloat16) if torch.is_autocast_enabled("cpu") else x.float()
-        x = functional.relu(self.norm1(self.conv1(x)))
-        x = functional.relu(self.norm2(self.conv2(x)))
-        x = functional.relu(self.norm3(self.conv3(x)))
-        x = functional.relu(self.norm4(self.hidden(x.flatten(1))))
+        x = F.relu(self.norm1(self.conv1(x)))
+        x = F.relu(self.norm2(self.conv2(x)))
+        x = F.relu(self.norm3(self.conv3(x)))
+        x = F.relu(self.norm4(self.hidden(x.flatten(1))))
         return self.values(x).float()  # type: ignore[no-any-return]
 
 

@@ -144,9 +144,9 @@ def join_episodes(episodes: list[EpisodeRows]) -> Shard:
 class RolloutWriter:
     """Writes a dataset folder. A shard is written when `shard_rows` are there, its episodes whole.
 
-    A folder that holds an interrupted recording of the same facts is gone on with, by its own codec: `episodes` and `table` say what is
-    there, so that the recorder can seed the rest anew. Use as a context manager: leaving it normally writes what is
-    pending and marks the dataset complete, leaving it by an error writes what is pending.
+    A folder that holds an interrupted recording of the same facts is gone on with, by its own codec: `episodes` and
+    `table` say what is there, so that the recorder can seed the rest anew. Use as a context manager: leaving it
+    normally writes what is pending and marks the dataset complete, leaving it by an error writes what is pending.
     """
 
     def __init__(self, folder: Path, facts: Facts, shard_rows: int = 16384, codec: Codec | None = None) -> None:
@@ -181,7 +181,7 @@ class RolloutWriter:
         return self._manifest
 
     def add_episode(self, episode: EpisodeRows) -> None:
-        """Append an episode; raises ValueError for another action set, RecordingError when a shard cannot be written."""
+        """Append an episode; raises ValueError for another action set, RecordingError where writing fails."""
         if self._manifest.status == COMPLETE:
             raise RecordingError(f"{self._folder}: already complete; record into another folder")
         actions = len(self._manifest.facts.actions)
@@ -235,8 +235,9 @@ class RolloutWriter:
             write()
         except OSError as cause:
             raise RecordingError(
-                f"{self._folder / name}: could not be written ({cause.strerror or cause}); the {self._manifest.episodes} "
-                "episodes before it are safe; make room and record again into the same folder"
+                f"{self._folder / name}: could not be written ({cause.strerror or cause}); "
+                f"the {self._manifest.episodes} episodes before it are safe; make room and record again into the same "
+                "folder"
             ) from cause
 
     def _resumed(self, facts: Facts, codec: Codec) -> Manifest:

@@ -13,7 +13,7 @@ from rl.board import Ticker
 from rl.frames import BlockStacks, Frames, blocks
 from rl.games import EnvSettings, ScalarGame, VectorGame
 from rl.loop import Epsilon, Player, Strays, moments
-from rl.settings import SettingsError
+from rl.settings import SettingsError, need
 
 # Random and human scores (Mnih et al. 2015; google-deepmind/dqn_zoo atari_data.py).
 REFERENCE = {
@@ -39,6 +39,10 @@ class Protocol:
     epsilon: float  # share of random actions
     episodes: int
     seed: int  # of the first episode; episode i runs with seed + i
+
+    def __post_init__(self) -> None:
+        need(self.episodes >= 1, "protocol.episodes", self.episodes, "1 or more")
+        need(0 <= self.epsilon <= 1, "protocol.epsilon", self.epsilon, "0 to 1")
 
 
 def protocol(name: str, episodes: int, seed: int) -> Protocol:
@@ -107,18 +111,20 @@ def evaluate(
     strays = [Strays(rules.epsilon, len(games.actions), rules.seed + i) for i in range(games.n)]
     stacks = BlockStacks(blocks(games.first))
     returns, open_ = np.zeros(games.n), np.ones(games.n, bool)
-    while open_.any():
-        actions = np.zeros(games.n, np.int64)
-        # Finished games idle on: their actions count for nothing.
-        chosen = act(stacks.now[open_])
-        actions[open_] = [strays[i].instead(int(a)) for i, a in zip(np.flatnonzero(open_), chosen, strict=True)]
-        step = games.step(actions)
-        returns += step.reward * open_
-        open_ &= ~step.ended
-        if ticker:
-            ticker.show(games.n - int(open_.sum()), f"{player}: {games.n - int(open_.sum())} episodes over")
-        stacks.push(blocks(step.first), step.ended)
-    games.close()
+    try:
+        while open_.any():
+            actions = np.zeros(games.n, np.int64)
+            # Finished games idle on: their actions count for nothing.
+            chosen = act(stacks.now[open_])
+            actions[open_] = [strays[i].instead(int(a)) for i, a in zip(np.flatnonzero(open_), chosen, strict=True)]
+            step = games.step(actions)
+            returns += step.reward * open_
+            open_ &= ~step.ended
+            if ticker:
+                ticker.show(games.n - int(open_.sum()), f"{player}: {games.n - int(open_.sum())} episodes over")
+            stacks.push(blocks(step.first), step.ended)
+    finally:
+        games.close()
     return Score(game, player, rules, tuple(map(float, returns)))
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -36,12 +36,14 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def _unknown(values: Mapping[str, Any], hints: Mapping[str, Any], where: str) -> list[str]:
-    lines = []
-    for key in sorted(str(key) for key in values.keys() - hints.keys()):
-        near = difflib.get_close_matches(key, hints, n=1)
-        advice = f"did you mean {near[0]}?" if near else f"allowed {', '.join(sorted(hints))}"
-        lines.append(f"{where}.{key}: unknown key; {advice}")
-    return lines
+    return [f"{where}.{unknown(key, hints)}" for key in sorted(str(key) for key in values.keys() - hints.keys())]
+
+
+def unknown(key: str, known: Iterable[str]) -> str:
+    """The complaint about a key that does not exist, with the nearest one that does."""
+    names = sorted(set(known))
+    near = difflib.get_close_matches(key, names, n=1)
+    return f"{key}: unknown key; " + (f"did you mean {near[0]}?" if near else f"allowed {', '.join(names)}")
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

@@ -1,8 +1,8 @@
 """Shards: rows of whole episodes as bytes and back, without loss.
 
-One shard file is `MAGIC | header bytes u32 | header JSON | frame chunks | columns`. Consecutive frames hardly differ, so
-they are compressed in chunks of many frames. Numbers of several bytes are stored as byte planes: the planes of sign and
-exponent then shrink to almost nothing, the noise of the mantissa stays.
+One shard file is `MAGIC | header bytes u32 | header JSON | frame chunks | columns`. Consecutive frames hardly differ,
+so they are compressed in chunks of many frames. Numbers of several bytes are stored as byte planes: the planes of sign
+and exponent then shrink to almost nothing, the noise of the mantissa stays.
 """
 
 from __future__ import annotations

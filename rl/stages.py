@@ -9,8 +9,8 @@ from rl.settings import SettingsError
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 TEACHER, STUDENT, CHIP = "teacher/policy.safetensors", "student/student.npz", "chip/chip.npz"
-_SHIPPED = {TEACHER: "teacher.safetensors", STUDENT: "student.npz", CHIP: "chip.npz"}
-_MAKES = {TEACHER: "make teacher GAME={0}", STUDENT: "make distill GAMES={0}", CHIP: "make compile GAME={0}"}
+SHIPPED = {TEACHER: "teacher.safetensors", STUDENT: "student.npz", CHIP: "chip.npz"}
+_MAKES = {TEACHER: "make teacher GAME={0}", STUDENT: "make distill GAMES={0}", CHIP: "make compile GAMES={0}"}
 
 
 def label(games: Sequence[str]) -> str:
@@ -20,12 +20,23 @@ def label(games: Sequence[str]) -> str:
 
 def find(stage: str, name: str, root: str, models: Path = MODELS) -> Path:
     """The file of a stage (TEACHER, STUDENT, CHIP) for a game; says which one it is."""
-    own, shipped = Path(root) / name / stage, models / name / _SHIPPED[stage]
+    own, shipped = Path(root) / name / stage, models / name / SHIPPED[stage]
     for path in (own, shipped):
         if path.exists():
             print(f"{stage.split('/')[0]}: {path}")
             return path
-    raise SettingsError(f"{stage.split('/')[0]}: neither {own} nor {shipped} exists; run {_MAKES[stage].format(name)}")
+    games = name.split("-")
+    _need_games(games)
+    makes = _MAKES[stage].format(",".join(games))
+    raise SettingsError(f"{stage.split('/')[0]}: neither {own} nor {shipped} exists; run {makes}")
+
+
+def _need_games(games: Sequence[str]) -> None:
+    """A file is missing: where there is no such game at all, that is the thing to say."""
+    from rl.games import rom_id  # whoever finds its files needs no emulator for it
+
+    for game in games:
+        rom_id(game)
 
 
 def rollouts(name: str, root: str) -> Path:

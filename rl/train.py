@@ -16,17 +16,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from rl.agent import Agent, AgentSettings
 from rl.board import Board, Ticker
-from rl.checkpoint import PolicyCheckpoint, half, save_policy
-from rl.command import Stop, only_one, run, settings
+from rl.checkpoint import PolicyCheckpoint, half, load_policy, save_policy
+from rl.command import Stop, launch, only_one, run, settings
 from rl.files import write_json
-from rl.frames import BlockStacks, Frames, blocks
-from rl.games import EnvSettings, VectorGame, VectorStep
+from rl.frames import STACK, BlockStacks, Frames, blocks
+from rl.games import SEEDS, EnvSettings, VectorGame, VectorStep
 from rl.manifest import versions
 from rl.network import NetworkSettings
 from rl.replay import Replay
 from rl.scores import Protocol, Score, evaluate
-from rl.settings import SettingsError
+from rl.settings import need
 from rl.training_state import Saved, StateStore
+
+LOG_FRAMES = 40_000  # between two lines of metrics
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class TeacherSettings:
     updates_per_step: int
     epsilon_final: float
     epsilon_decay_frames: int
+    rate_decay_frames: int
+    rate_final: float
     checkpoint_s: float
     eval_frames: int
     eval_episodes: int
@@ -50,6 +54,17 @@ class TeacherSettings:
     report_episodes: int
     network: NetworkSettings
     agent: AgentSettings
+
+    def __post_init__(self) -> None:
+        counts = "train_frames envs torch_threads updates_per_step epsilon_decay_frames rate_decay_frames eval_frames"
+        for name in (*counts.split(), "eval_episodes", "report_episodes"):
+            need(getattr(self, name) >= 1, f"teacher.{name}", getattr(self, name), "1 or more")
+        need(self.seed >= 0, "teacher.seed", self.seed, "0 or more")
+        need(0 <= self.epsilon_final <= 1, "teacher.epsilon_final", self.epsilon_final, "0 to 1")
+        need(0 <= self.rate_final <= 1, "teacher.rate_final", self.rate_final, "0 to 1")
+        # A sample reaches over its stack and its n steps; twice that leaves something to choose from.
+        least = 2 * self.envs * (self.agent.n_steps + STACK)
+        need(self.replay_rows >= least, "teacher.replay_rows", self.replay_rows, f"{least} or more for so many envs")
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,18 @@ class TeacherRun:
     root: str
     env: EnvSettings
     teacher: TeacherSettings
+
+    def __post_init__(self) -> None:
+        own, step = self.teacher, self.env.frames_per_step
+        low, high = 2 * own.envs * (own.agent.n_steps + 1) * step, own.replay_rows // own.envs * own.envs * step
+        fits = low <= own.learn_start_frames <= high  # above it the replay would never be full enough
+        need(fits, "teacher.learn_start_frames", own.learn_start_frames, f"{low} to {high} with this replay")
+
+
+def rate_at(frames: int, own: TeacherSettings) -> float:
+    """Learning rate: flat, then over the last `rate_decay_frames` linear down to a share `rate_final` of it."""
+    left = min(1.0, max(0, own.train_frames - frames) / own.rate_decay_frames)
+    return own.agent.learning_rate * (own.rate_final + (1 - own.rate_final) * left)
 
 
 def epsilon_at(frames: int, final: float, decay_frames: int) -> float:
@@ -83,7 +110,7 @@ class Trainer:
             self.frames, self._wall_s, self.best = saved.facts["frames"], saved.facts["wall_s"], saved.facts["best"]
         # Envs cannot be saved: a resumed run begins new episodes, from seeds that no earlier part has used.
         env_seed = self._own.seed + 1000 * (1 + self.frames)
-        self._games = VectorGame(config.name, config.env, self._own.envs, env_seed % 2**31, self._own.env_threads)
+        self._games = VectorGame(config.name, config.env, self._own.envs, env_seed % SEEDS, self._own.env_threads)
         self._agent = Agent(len(self._games.actions), self._own.network, self._own.agent)
         self._replay = Replay(self._own.envs, self._own.replay_rows, self._games.first)
         self._stacks = BlockStacks(blocks(self._games.first))
@@ -157,10 +184,11 @@ class Trainer:
         if self._replay.size * self._config.env.frames_per_step < self._own.learn_start_frames:
             return {}
         metrics: dict[str, float] = {}
-        agent = self._own.agent
+        agent, rate = self._own.agent, rate_at(self.frames, self._own)
         for _ in range(self._own.updates_per_step):
-            metrics = self._agent.learn(self._replay.sample(self._rng, agent.batch, agent.n_steps, agent.gamma))
-        return metrics
+            batch = self._replay.sample(self._rng, agent.batch, agent.n_steps, agent.gamma)
+            metrics = self._agent.learn(batch, rate)
+        return metrics | {"train/learning_rate": rate}
 
     def _note(self, actions: NDArray[np.int64], step: VectorStep) -> None:
         self._replay.add(actions, step)
@@ -187,7 +215,8 @@ class Trainer:
 
     def evaluate(self, episodes: int, act: Any = None) -> Score:
         """Score the policy as it stands (or another) on seeds that training never uses."""
-        rules = Protocol("nature", self._config.env, self._own.epsilon_final, episodes, 1_000_003 * self._own.seed)
+        seed = 1_000_003 * self._own.seed % SEEDS
+        rules = Protocol("nature", self._config.env, self._own.epsilon_final, episodes, seed)
         start = time.monotonic()
         score = evaluate(act or self._agent.act, self._config.name, rules, self._own.env_threads, "teacher")
         self._wall_s += time.monotonic() - start
@@ -213,7 +242,7 @@ def train(config: TeacherRun, trainer: Trainer, board: Board, folder: Path, stop
     while trainer.frames < own.train_frames and not stop and not enough:
         metrics = trainer.step()
         ticker.show(trainer.frames, f"{trainer.frames / 1e6:.2f}M frames  score {trainer.score:.1f}")
-        if trainer.frames - logged >= 40_000:
+        if trainer.frames - logged >= LOG_FRAMES:
             now = time.monotonic()
             speed = {"time/fps": (trainer.frames - logged) / (now - logged_s), "time/wall_s": trainer.wall_s}
             seen = {"rollout/ep_score_mean": trainer.score, "rollout/exploration_rate": trainer.epsilon}
@@ -227,6 +256,8 @@ def train(config: TeacherRun, trainer: Trainer, board: Board, folder: Path, stop
         if time.monotonic() - saved_s >= own.checkpoint_s:
             trainer.save()
             saved_s = time.monotonic()
+    if not stop and not enough:  # the last word of the schedule counts too
+        _keep_best(trainer, board, folder, own.eval_episodes)
     trainer.save()
     return not stop
 
@@ -247,8 +278,6 @@ def _keep_best(trainer: Trainer, board: Board, folder: Path, episodes: int) -> f
 
 def report(config: TeacherRun, trainer: Trainer, folder: Path) -> dict[str, Any]:
     """Score the policy that was kept, as it will be used: float16 parameters, float32 arithmetic."""
-    from rl.checkpoint import load_policy
-
     if not (folder / "policy.safetensors").exists():
         save_policy(trainer.policy(trainer.evaluate(config.teacher.eval_episodes)), folder / "policy.safetensors")
     policy = load_policy(folder / "policy.safetensors")
@@ -304,4 +333,4 @@ def command(config: TeacherRun, text: str) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

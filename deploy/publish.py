@@ -1,0 +1,146 @@
+"""make publish: what a run made becomes what ships, with a card made from its reports and from nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from deploy.compiled import load_compiled
+from deploy.spec import load_spec
+from deploy.verification import need_same_student
+from rl.checkpoint import load_policy
+from rl.command import launch, run, settings
+from rl.files import digest, read_json, write_json, write_whole
+from rl.settings import SettingsError
+from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER
+
+REPORTS = ("teacher", "rollouts", "student", "chip", "score/nature")
+START, END = "<!-- results: made by `make publish` from models/*/card.json -->", "<!-- end of results -->"
+
+
+@dataclass(frozen=True)
+class PublishRun:
+    """The command's settings."""
+
+    name: str
+    root: str
+
+
+def need_whole(run_folder: Path, reports: Mapping[str, Any]) -> None:
+    """Raise SettingsError unless all files and reports of a run speak of the same teacher, student and chip."""
+    policy = load_policy(run_folder / TEACHER)
+    spec, origin = load_spec(run_folder / STUDENT)
+    compiled, _ = load_compiled(run_folder / CHIP)
+    need_same_student(spec, compiled)
+    told = {
+        "teacher/report.json": (reports["teacher"]["policy"], policy.digest),
+        "student's teacher": (origin["teachers"][policy.game], policy.digest),
+        "student/report.json": (reports["student"]["spec"], spec.digest),
+        "chip/report.json": (reports["chip"]["graph"], compiled.digest),
+    }
+    for stage in (TEACHER, STUDENT, CHIP):
+        found = digest((run_folder / stage).read_bytes())
+        told[f"score/nature/report.json, {stage}"] = (reports["score/nature"]["models"].get(stage, "none"), found)
+    wrong = [f"{name}: {said[:12]}, the file is {found[:12]}" for name, (said, found) in told.items() if said != found]
+    if wrong:
+        raise SettingsError(f"{run_folder}: reports of other models; run the stages again\n" + "\n".join(wrong))
+
+
+def card(game: str, reports: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is to know of a shipped game, from its reports."""
+    score = reports["score/nature"]
+    keep = ("mean", "low", "high", "median", "std", "human_normalised", "of_teacher", "returns")
+    teacher, student, chip = reports["teacher"], reports["student"], reports["chip"]
+    return {
+        "game": game,
+        "protocol": score["protocol"],
+        "scores": {player: {k: facts[k] for k in keep} for player, facts in score["scores"].items()},
+        "teacher": {k: teacher[k] for k in ("policy", "policy_frames", "frames", "wall_s", "settings")},
+        "rollouts": {k: v for k, v in reports["rollouts"].items() if k not in ("what", "game")},
+        "student": {k: student[k] for k in ("spec", "updates", "wall_s", "settings", "origin")},
+        "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
+        "versions": score["versions"],
+        "commands": [f"make {stage} GAME={game}" for stage in ("teacher", "rollouts", "distill", "compile", "score")],
+    }
+
+
+def card_text(facts: Mapping[str, Any]) -> str:
+    """The card for people."""
+    rules, total = facts["protocol"], facts["chip"]["usage"]["total"]
+    env, teacher, student = rules["env"], facts["teacher"], facts["student"]
+    rows = [f"# {facts['game']}", "", "| player | mean | 95 % interval | median | human-normalised | of teacher |"]
+    rows.append("|---|---|---|---|---|---|")
+    for player, s in facts["scores"].items():
+        human, share = (("-" if s[k] is None else f"{s[k]:.3f}") for k in ("human_normalised", "of_teacher"))
+        rows.append(f"| {player} | {s['mean']:.2f} | {s['low']:.2f} .. {s['high']:.2f} | {s['median']:.1f} | {human} | {share} |")
+    rows += [
+        "",
+        f"Protocol {rules['name']}: {rules['episodes']} episodes each on seeds {rules['seed']} and up, epsilon "
+        f"{rules['epsilon']}, sticky {env['sticky']}, up to {env['noop_max'] - 1} no-ops, cap {env['max_frames']:,} "
+        f"frames, {env['frames_per_step']} frames a decision, raw full-game score.",
+        "",
+        f"- teacher: {teacher['policy_frames']:,} frames, {teacher['wall_s'] / 60:.0f} minutes on "
+        f"{facts['versions'].get('cpus', 2)} cores; digest `{teacher['policy'][:16]}`",
+        f"- dataset: {facts['rollouts']['decisions']:,} decisions, {facts['rollouts']['bytes_per_decision']:.0f} bytes each",
+        f"- student: {student['updates']:,} updates, {student['wall_s'] / 60:.0f} minutes; digest `{student['spec'][:16]}`",
+        f"- chip: {total['cores'][0]:,} of {total['cores'][1]:,} cores, votes after {facts['chip']['latency_ticks']} ticks; "
+        f"digest `{facts['chip']['graph'][:16]}`",
+        "",
+        "Made by: " + ", ".join(f"`{command}`" for command in facts["commands"]) + ".",
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def results(models: Path) -> str:
+    """The README's table: one row a shipped game."""
+    rows = ["| game | teacher | student | chip | chip of teacher | cores | latency | episodes |", "|---|---|---|---|---|---|---|---|"]
+    for path in sorted(models.glob("*/card.json")):
+        facts = read_json(path)
+        cells = []
+        for player in ("teacher", "student", "chip"):
+            s = facts["scores"][player]
+            cells.append(f"{s['mean']:.2f} ({s['low']:.2f} .. {s['high']:.2f})")
+        chip, share = facts["chip"], facts["scores"]["chip"]["of_teacher"]
+        used, there = chip["usage"]["total"]["cores"]
+        cells += ["-" if share is None else f"{share:.3f}", f"{used:,} of {there:,}", f"{chip['latency_ticks']} ticks"]
+        rows.append(f"| [{facts['game']}](models/{facts['game']}/card.md) | " + " | ".join([*cells, str(facts['protocol']['episodes'])]) + " |")
+    return "\n".join(rows)
+
+
+def with_results(text: str, table: str) -> str:
+    """A README with the table between its two marks renewed."""
+    if START not in text or END not in text:
+        raise SettingsError(f"README.md: the marks {START!r} and {END!r} are missing; put them back")
+    return re.sub(re.escape(START) + ".*?" + re.escape(END), lambda _: f"{START}\n{table}\n{END}", text, flags=re.S)
+
+
+def command(config: PublishRun) -> int:
+    folder, target = Path(config.root) / config.name, MODELS / config.name
+    reports = {name: read_json(folder / name / "report.json") for name in REPORTS}
+    need_whole(folder, reports)
+    for stage, name in SHIPPED.items():
+        write_whole(target / name, (folder / stage).read_bytes())
+    facts = card(config.name, reports)
+    write_json(target / "card.json", facts)
+    write_whole(target / "card.md", card_text(facts).encode())
+    readme = MODELS.parent / "README.md"
+    write_whole(readme, with_results(readme.read_text(), results(MODELS)).encode())
+    size = sum(path.stat().st_size for path in target.iterdir())
+    print(f"{target}: {size / 1e6:.2f} MB\n{card_text(facts)}")
+    return 0
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="publish")
+def main(tree: DictConfig) -> None:
+    """Publish a run."""
+    run(lambda: command(settings(PublishRun, OmegaConf.to_container(tree, resolve=True))))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    launch(main)

@@ -1,0 +1,156 @@
+"""Double DQN: its target by hand, its learning on a problem that fits on a line, its state."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from rl.agent import Agent, double_q_target
+from rl.network import NetworkSettings, QNetwork, TeacherPlayer, action_values
+from rl.replay import Transitions
+from rl.settings import SettingsError
+from tests.training_cases import TINY_AGENT, TINY_NET
+
+ACTIONS = 4
+RATE = 1e-3
+
+
+def agent(seed=1, **changes):
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    return Agent(ACTIONS, TINY_NET, dataclasses.replace(TINY_AGENT, **changes))
+
+
+def a_batch(seed=0, size=6, discount=0.5):
+    rng = np.random.default_rng(seed)
+    obs, ahead = rng.integers(0, 256, (2, size, 21, 21, 64), dtype=np.uint8)
+    returns = rng.integers(-2, 3, size).astype(np.float32)
+    return Transitions(obs, ahead, rng.integers(ACTIONS, size=size), returns, np.full(size, discount, np.float32))
+
+
+def weights(net):
+    return torch.cat([value.flatten() for value in net.state_dict().values()])
+
+
+def test_the_online_net_picks_and_the_target_net_values():
+    online = torch.tensor([[1.0, 5.0, 2.0], [4.0, 4.0, 0.0], [0.0, -1.0, 9.0]])
+    target = torch.tensor([[8.0, -2.0, 16.0], [0.5, 64.0, 64.0], [7.0, 7.0, 3.0]])
+    returns, discount = torch.tensor([1.0, -1.0, 0.25]), torch.tensor([0.5, 0.25, 0.0])
+    # row 0: 1 + .5 * -2; row 1: the tie goes to action 0; row 2: behind a terminal nothing counts
+    assert double_q_target(online, target, returns, discount).tolist() == [0.0, -0.875, 0.25]
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_learning_brings_values_to_their_targets(bf16):
+    own, batch = agent(bf16=bf16), a_batch(discount=0.0)
+    losses = [own.learn(batch, 0.01)["train/loss"] for _ in range(160)]
+    assert losses[-1] < losses[0] / 8
+    values = own.online(torch.from_numpy(batch.obs)).detach().numpy()
+    assert np.abs(values[np.arange(6), batch.action] - batch.returns).max() < 0.5
+
+
+def test_bfloat16_changes_the_arithmetic_and_not_the_types():
+    plain, rough, batch = agent(), agent(bf16=True), a_batch()
+    one, two = plain.learn(batch, RATE), rough.learn(batch, RATE)
+    assert one["train/q_mean"] != two["train/q_mean"]
+    assert one["train/q_mean"] == pytest.approx(two["train/q_mean"], abs=0.1)
+    assert {value.dtype for value in rough.online.state_dict().values()} == {torch.float32}
+
+
+def test_the_target_net_is_copied_every_so_many_updates():
+    own = agent(target_updates=3)
+    copies = []
+    for _ in range(7):
+        before = weights(own.target)
+        own.learn(a_batch(), RATE)
+        copies.append(not torch.equal(before, weights(own.target)))
+        assert torch.equal(weights(own.target), weights(own.online)) is copies[-1]
+    assert copies == [False, False, True, False, False, True, False]
+
+
+def test_an_update_takes_the_rate_it_is_given():
+    still, slow, fast = agent(), agent(), agent()
+    before = weights(still.online)
+    moved = []
+    for own, rate in ((still, 0.0), (slow, 0.25), (fast, 0.5)):
+        own.learn(a_batch(), rate)
+        moved.append((weights(own.online) - before).double())
+    assert not moved[0].any()
+    assert moved[1].any()
+    assert torch.allclose(2 * moved[1], moved[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_loaded_agent_goes_on_bit_for_bit(bf16):
+    own, other = agent(bf16=bf16), agent(seed=2, bf16=bf16)
+    for seed in range(5):
+        own.learn(a_batch(seed), RATE)
+    other.load({name: value.clone().contiguous() for name, value in own.state().items()})
+    assert other.updates == own.updates == 5
+    for seed in range(5, 13):  # over a copy of the target net, and past the warm-up of the optimiser
+        assert own.learn(a_batch(seed), RATE) == other.learn(a_batch(seed), RATE)
+    assert torch.equal(weights(own.online), weights(other.online))
+    assert torch.equal(weights(own.target), weights(other.target))
+
+
+def test_an_agent_that_has_learnt_nothing_can_be_loaded():
+    own, other = agent(), agent(seed=2)
+    other.load(own.state())
+    assert own.learn(a_batch(), RATE) == other.learn(a_batch(), RATE)
+
+
+def test_the_same_seed_makes_the_same_agent_and_another_another():
+    assert torch.equal(weights(agent().online), weights(agent().online))
+    assert not torch.equal(weights(agent().online), weights(agent(seed=2).online))
+
+
+def test_an_agent_acts_on_its_highest_value():
+    own, batch = agent(), a_batch(size=9)
+    values = own.online(torch.from_numpy(batch.obs)).detach().numpy()
+    assert own.act(batch.obs).tolist() == values.argmax(axis=1).tolist()
+
+
+def test_pixels_and_blocks_give_one_answer():
+    torch.manual_seed(3)
+    net = QNetwork(ACTIONS, TINY_NET)
+    obs = np.random.default_rng(0).integers(0, 256, (3, 4, 84, 84), dtype=np.uint8)
+    values = action_values(net, obs)
+    assert values.shape == (3, ACTIONS)
+    assert values.dtype == np.float32
+    player = TeacherPlayer(net)
+    player.reset()
+    assert [player.act(one) for one in obs] == values.argmax(axis=1).tolist()
+    assert player.votes.argmax() == values[2].argmax()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gamma": 1.5}, r"^agent\.gamma: found 1\.5, allowed 0 to 1$"),
+        ({"n_steps": 0}, r"^agent\.n_steps: found 0, allowed 1 or more$"),
+        ({"batch": 0}, r"^agent\.batch: found 0"),
+        ({"learning_rate": 0.0}, r"^agent\.learning_rate: found 0\.0, allowed above 0$"),
+        ({"adam_epsilon": -1.0}, r"^agent\.adam_epsilon: found -1\.0"),
+        ({"target_updates": 0}, r"^agent\.target_updates: found 0"),
+        ({"max_grad_norm": 0.0}, r"^agent\.max_grad_norm: found 0\.0"),
+    ],
+)
+def test_impossible_learners_are_refused(change, message):
+    with pytest.raises(SettingsError, match=message):
+        dataclasses.replace(TINY_AGENT, **change)
+
+
+@pytest.mark.parametrize(
+    ("channels", "hidden", "message"),
+    [
+        ((1, 2), 3, r"^network\.channels: found \(1, 2\), allowed three widths of 1 or more$"),
+        ((1, 0, 2), 3, r"^network\.channels: found \(1, 0, 2\)"),
+        ((1, 2, 3), 0, r"^network\.hidden: found 0, allowed 1 or more$"),
+    ],
+)
+def test_impossible_networks_are_refused(channels, hidden, message):
+    with pytest.raises(SettingsError, match=message):
+        NetworkSettings(channels, hidden)

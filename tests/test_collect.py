@@ -1,0 +1,163 @@
+"""Recording a teacher: what is on disk can be played again from its seeds, bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from rl.checkpoint import PolicyCheckpoint, half, save_policy
+from rl.collect import RolloutRun, RolloutSettings, command, record
+from rl.command import Stop
+from rl.frames import stack_blocks
+from rl.games import ScalarGame
+from rl.network import QNetwork
+from rl.rollouts import Rollouts
+from rl.settings import SettingsError
+from rl.shards import GREEDY, LIFE_LOST
+from tests.training_cases import NATURE, TINY_NET
+
+ENV = dataclasses.replace(NATURE, max_frames=200)
+OWN = RolloutSettings(decisions=130, epsilon=0.25, envs=2, threads=1, seed=9, shard_rows=64)
+ACTIONS = ("NOOP", "FIRE", "RIGHT", "LEFT")
+
+
+def a_policy(game="Breakout", actions=ACTIONS):
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    params = half(QNetwork(len(actions), TINY_NET).state_dict())
+    return PolicyCheckpoint(game, actions, ENV, TINY_NET, params, {"score": {"mean": 1.0}})
+
+
+def a_run(root, policy=None, **changes):
+    path = root / "Breakout" / "teacher" / "policy.safetensors"
+    save_policy(policy or a_policy(), path)
+    return RolloutRun("Breakout", str(root), ENV, dataclasses.replace(OWN, **changes))
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    assert command(a_run(root)) == 0
+    return Rollouts.open(root / "Breakout" / "rollouts")
+
+
+def test_a_recording_has_decisions_enough_in_whole_episodes(recorded):
+    assert len(recorded.decisions) >= OWN.decisions
+    assert len(recorded.decisions) - recorded.episodes.length[-1] < OWN.decisions
+    assert recorded.facts.actions == ACTIONS
+    assert recorded.facts.teacher["digest"] == a_policy().digest
+    assert recorded.manifest.status == "complete"
+
+
+def test_a_recording_can_be_played_again_from_its_seeds(recorded):
+    table, games = recorded.episodes, {}
+    for k in range(len(table)):
+        seed, start, length = int(table.seed[k]), int(table.start[k]), int(table.length[k])
+        assert seed == OWN.seed + table.env[k]
+        game = games.setdefault(seed, ScalarGame("Breakout", ENV, seed))  # its episodes follow each other
+        assert np.array_equal(game.reset()[-1], recorded.frames[start])
+        for row in range(start, start + length):
+            step = game.step(int(recorded.action[row]))
+            assert np.array_equal(step.obs[-1], recorded.frames[row + 1])
+            assert step.reward == recorded.reward[row]
+            assert step.life_lost == bool(recorded.flags[row] & LIFE_LOST)
+        assert step.ended
+
+
+def test_recorded_values_are_the_policys_own_and_the_greedy_bit_says_which_won(recorded):
+    rows = recorded.decisions
+    with torch.no_grad():
+        values = a_policy().build()(torch.from_numpy(stack_blocks(recorded.stacks(rows)))).numpy()
+    assert np.allclose(values, recorded.q[rows], atol=1e-4)
+    greedy = (recorded.flags[rows] & GREEDY) > 0
+    assert np.array_equal(greedy, recorded.q[rows].argmax(axis=1) == recorded.action[rows])
+    assert 0.6 < greedy.mean() < 0.98, "a quarter is random, and a quarter of that is greedy by chance"
+
+
+def test_the_same_seed_records_the_same_and_another_seed_another(tmp_path, recorded):
+    for name, seed in (("same", OWN.seed), ("other", OWN.seed + 50)):
+        assert command(a_run(tmp_path / name, seed=seed)) == 0
+        found = Rollouts.open(tmp_path / name / "Breakout" / "rollouts")
+        assert (found.frames.tobytes() == recorded.frames.tobytes()) is (name == "same")
+        assert (found.action.tobytes() == recorded.action.tobytes()) is (name == "same")
+
+
+def test_a_stopped_recording_goes_on_from_other_seeds(tmp_path, monkeypatch):
+    config = a_run(tmp_path, decisions=60, shard_rows=1)
+    add = "rl.recording.RolloutWriter.add_episode"
+    from rl.recording import RolloutWriter
+
+    whole = RolloutWriter.add_episode
+
+    def then_stop(self, episode):
+        whole(self, episode)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(add, then_stop)
+        assert command(config) == 143
+    before = Rollouts.open(tmp_path / "Breakout" / "rollouts")
+    assert before.manifest.status == "recording"
+    assert len(before.episodes) >= 1
+    assert command(config) == 0
+    after = Rollouts.open(tmp_path / "Breakout" / "rollouts")
+    kept = len(before.frames)
+    assert np.array_equal(after.frames[:kept], before.frames)
+    assert set(after.episodes.seed[len(before.episodes) :]).isdisjoint(before.episodes.seed)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_complete_recording_is_left_as_it_is(tmp_path):
+    config = a_run(tmp_path, decisions=40)
+    assert command(config) == 0
+    folder = tmp_path / "Breakout" / "rollouts"
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "report.json"}
+    assert command(config) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "report.json"} == before
+
+
+def test_a_policy_of_another_game_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match=r"^rollouts: a teacher of Pong, must be of Breakout; run make teacher"):
+        command(a_run(tmp_path, a_policy(game="Pong")))
+
+
+def test_a_policy_of_another_action_set_is_refused(tmp_path):
+    message = (
+        r"^rollouts: knows actions NOOP, FIRE, LEFT, RIGHT; Breakout has NOOP, FIRE, RIGHT, LEFT here; use the same"
+    )
+    with pytest.raises(SettingsError, match=message):
+        command(a_run(tmp_path, a_policy(actions=("NOOP", "FIRE", "LEFT", "RIGHT"))))
+
+
+def test_no_policy_names_the_command_that_makes_one(tmp_path):
+    with pytest.raises(SettingsError, match=r"run make teacher GAME=Breakout$"):
+        command(RolloutRun("Breakout", str(tmp_path), ENV, OWN))
+
+
+def test_a_recording_stopped_before_its_first_episode_can_begin_anew(tmp_path):
+    config = a_run(tmp_path, decisions=40)
+    stop = Stop()
+    stop.restore()
+    stop.signal = signal.SIGINT
+    with pytest.raises(KeyboardInterrupt):
+        record(config, a_policy(), tmp_path / "data", stop)
+    stop.signal = 0
+    assert record(config, a_policy(), tmp_path / "data", stop).decisions >= 40
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"decisions": 0}, r"^rollouts\.decisions: found 0, allowed 1 or more$"),
+        ({"epsilon": -0.5}, r"^rollouts\.epsilon: found -0\.5, allowed 0 to 1$"),
+        ({"envs": 0}, r"^rollouts\.envs: found 0, allowed 1 or more$"),
+        ({"shard_rows": 0}, r"^rollouts\.shard_rows: found 0, allowed 1 or more$"),
+    ],
+)
+def test_impossible_recordings_are_refused(change, message):
+    with pytest.raises(SettingsError, match=message):
+        dataclasses.replace(OWN, **change)

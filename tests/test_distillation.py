@@ -1,0 +1,255 @@
+"""Distillation as a run: goes on where it stopped, repeats itself, keeps the best, refuses what does not fit."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distill_cases import SMALL, TINY, linked, prepared, record, teacher, tiny_run
+
+from deploy.spec import load_spec
+from distill.train import Distiller, DistillRun, command, distil, heads_of, rate_at, share_of
+from rl.board import Board
+from rl.scores import Score, protocol
+from rl.settings import SettingsError
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher and a dataset of two games."""
+    return prepared(tmp_path_factory.mktemp("ready"), "Pong", "Breakout")
+
+
+@pytest.fixture
+def root(ready: Path, tmp_path: Path) -> Path:
+    """The same in a root of its own, to write in."""
+    return linked(ready, tmp_path)
+
+
+class After:
+    """A stop that comes after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        self._left = looks
+
+    def __bool__(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+NEVER = 10**9
+
+
+def go(config: DistillRun, looks: int = NEVER) -> Distiller:
+    """Run, or go on, as the command does."""
+    distiller = Distiller(config)
+    state = config.folder / "state.safetensors"
+    if state.exists():
+        distiller.resume(state)
+    with Board(config.folder) as board:
+        try:
+            assert distil(config, distiller, board, After(looks)) == (looks == NEVER)  # type: ignore[arg-type]
+        finally:
+            distiller.close()
+    return distiller
+
+
+def digest(config: DistillRun) -> str:
+    return load_spec(config.folder / "student.npz")[0].digest
+
+
+def lines(config: DistillRun) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (config.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_command_leaves_a_student_its_state_its_metrics_and_a_report(root, capsys):
+    config = tiny_run(root)
+    assert command(config, "settings") == 0
+    spec, origin = load_spec(config.folder / "student.npz")
+    report = json.loads((config.folder / "report.json").read_text())
+    assert [head.game for head in spec.heads] == ["Pong"] and len(spec.layers) == len(SMALL)
+    assert report["spec"] == spec.digest and report["updates"] == 6 and report["settings"]["distill"]["loss"] == "kl"
+    assert len(report["scores"]["Pong"]["returns"]) == 2
+    assert set(origin) == {"teachers", "datasets", "env", "update", "wall_s", "exam", "versions"}
+    tags = {tag for line in lines(config) for tag in line}
+    assert {"train/loss", "train/agreement", "train/flips", "eval/Pong", "eval/share", "rate/front"} <= tags
+    assert {"distill/kl", "distill/agreement", "distill/folded_disagreement", "distill/vote_margin"} <= tags
+    assert "Pong student: " in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_run_again(root):
+    config = tiny_run(root, mode="offline")
+    command(config, "")
+    before, count = digest(config), len(lines(config))
+    assert command(config, "") == 0
+    assert digest(config) == before and len(lines(config)) == count
+
+
+def test_a_run_goes_on_where_it_stopped(root):
+    config = tiny_run(root)
+    stopped = go(config, looks=2)
+    assert stopped.update == 2 and not (config.folder / "student.npz").exists()
+    ended = go(config)
+    assert ended.update == 6 and ended.wall_s > stopped.wall_s
+    assert [line["at"] for line in lines(config) if "train/loss" in line] == [2, 4, 6]
+    assert ended._optimiser.param_groups[0]["lr"] == rate_at(5, config.distill)
+
+
+@pytest.mark.parametrize("looks", [2, pytest.param(4, marks=pytest.mark.slow)])  # before and after a judgement
+def test_an_offline_run_that_was_stopped_ends_as_one_that_was_not(ready, tmp_path, looks):
+    whole, parted = (tiny_run(linked(ready, tmp_path / name), mode="offline") for name in ("whole", "parted"))
+    one = go(whole)
+    go(parted, looks)
+    other = go(parted)
+    assert digest(whole) == digest(parted) and one.best == other.best
+    for name, value in one.student.state_dict().items():
+        assert torch.equal(value, other.student.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("mode", ["both", pytest.param("online", marks=pytest.mark.slow)])
+def test_equal_seeds_make_equal_students_and_other_seeds_do_not(ready, tmp_path, mode):
+    found = []
+    for folder, seed in (("a", 3), ("b", 3), ("c", 4)):
+        config = tiny_run(linked(ready, tmp_path / folder), mode=mode, seed=seed, updates=14, eval_updates=14)
+        go(config)
+        found.append(digest(config))
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_student(root, monkeypatch):
+    config = tiny_run(root)
+    monkeypatch.setattr(Distiller, "_lesson", _poisoned(Distiller._lesson, at=4))
+    with pytest.raises(ValueError, match=r"distill: loss is nan at update 4; lower distill.learning_rate"):
+        go(config)
+    kept = load_spec(config.folder / "student.npz")
+    assert kept[1]["update"] == 3
+    monkeypatch.undo()
+    assert go(config).update == 6  # from the state beside it
+
+
+def _poisoned(lesson: Any, at: int) -> Any:
+    def poisoned(self: Distiller, game: int) -> Any:
+        found = lesson(self, game)
+        if self.update == at:
+            found.q[0, 0] = math.nan
+        return found
+
+    return poisoned
+
+
+def test_other_layers_games_or_teachers_do_not_go_on_with_a_run(root):
+    config = tiny_run(root, mode="offline")
+    go(config, looks=1)
+    wider = replace(config, student=replace(config.student, layers=(*SMALL[:2], replace(SMALL[2], features=24))))
+    with pytest.raises(SettingsError, match=r"begun with other games, teachers or layers; use another root"):
+        go(wider)
+    (root / "Pong" / "teacher").unlink()
+    (root / "Pong" / "rollouts").unlink()
+    record(teacher("Pong", root, seed=8), root)
+    with pytest.raises(SettingsError, match=r"begun with other games, teachers or layers"):
+        go(config)
+
+
+def test_the_best_student_is_kept(root, monkeypatch):
+    config = tiny_run(root, mode="offline")
+    means = iter([5.0, 5.0, 2.0])
+
+    def score(self: Distiller, spec: Any, head: int, episodes: int) -> Score:
+        return Score("Pong", "student", protocol("nature", 1, 0), (next(means),))
+
+    monkeypatch.setattr(Distiller, "score", score)
+    monkeypatch.setattr("distill.train.REFERENCE", {"Pong": (1.0, 2.0)})
+    go(replace(config, distill=replace(config.distill, eval_updates=2)))
+    # A tie goes to the later one; the teacher's mean is 1.5, half a point above random: a span of at least 1.
+    assert load_spec(config.folder / "student.npz")[1]["update"] == 4
+    assert [line["eval/share"] for line in lines(config) if "eval/share" in line] == [4, 4, 1]
+
+
+def test_a_share_is_measured_between_random_play_and_the_teacher(root):
+    policy = replace(teacher("Pong", root / "other"), training={"score": {"mean": 19.3}})
+    rules = protocol("nature", 2, 0)
+    assert share_of(Score("Pong", "student", rules, (19.3, 19.3)), policy) == pytest.approx(1)
+    assert share_of(Score("Pong", "student", rules, (-20.7, -20.7)), policy) == 0
+    assert share_of(Score("Unknown", "student", rules, (19.3,)), policy) == pytest.approx(1)
+
+
+def test_two_games_share_one_student(root):
+    config = tiny_run(root, games=("Pong", "Breakout"))
+    distiller = go(config)
+    spec, origin = load_spec(config.folder / "student.npz")
+    assert [(head.game, len(head.actions), head.start) for head in spec.heads] == [("Pong", 6, 0), ("Breakout", 4, 6)]
+    assert set(origin["teachers"]) == {"Pong", "Breakout"} and len(distiller.online) == 2
+    assert config.folder.parent.name == "Pong-Breakout"
+    tags = {tag for line in lines(config) for tag in line}
+    assert {"eval/Pong", "eval/Breakout"} <= tags
+
+
+def test_heads_follow_one_another(root):
+    policies = [teacher(game, root / "other") for game in ("Breakout", "Pong")]
+    assert [(head.game, head.start, head.stop) for head in heads_of(policies)] == [("Breakout", 0, 4), ("Pong", 4, 10)]
+
+
+def test_offline_the_student_does_not_play(root):
+    distiller = Distiller(tiny_run(root, mode="offline"))
+    distiller.step()
+    assert distiller.online == [] and distiller.own_scores() == {}
+    assert distiller.recorded[0].size > 0
+
+
+def test_online_it_plays_from_the_start_update_and_learns_from_it_once_there_is_enough(root):
+    distiller = Distiller(tiny_run(root, mode="online", online_start_updates=2, updates=20))
+    seen = []
+    for _ in range(15):
+        distiller.step()
+        seen.append(distiller.online[0].seen)
+    distiller.close()
+    assert seen == [0, 0, *range(2, 28, 2)]
+    assert set(distiller.own_scores()) == {"online/Pong"}
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero_along_a_cosine():
+    own = replace(TINY, learning_rate=1.0, warmup_updates=4, updates=16)
+    assert [rate_at(update, own) for update in (0, 8, 16)] == pytest.approx([0.25, 0.5, 0.0])
+    assert rate_at(3, own) == pytest.approx(0.5 * (1 + math.cos(math.pi * 3 / 16)))
+    assert rate_at(0, replace(own, warmup_updates=0)) == 1
+
+
+WRONG = [
+    ("mode", "sometimes", "offline, online, both"),
+    ("temperature", 0.0, "above 0"),
+    ("updates", 0, "1 or more"),
+    ("batch", 1, "2 or more"),
+    ("envs", 0, "1 or more"),
+    ("log_updates", 0, "1 or more"),
+    ("eval_episodes", 0, "1 or more"),
+    ("online_epsilon", 1.5, "0 to 1"),
+    ("calibrate_batches", 0, "1 or more"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), WRONG)
+def test_settings_that_cannot_be_are_refused_by_name(tmp_path, name, value, allowed):
+    with pytest.raises(SettingsError, match=rf"distill.{name}: found {value!r}, allowed {allowed}"):
+        tiny_run(tmp_path, **{name: value})
+
+
+def test_games_are_named_once_and_there_is_one(tmp_path):
+    with pytest.raises(SettingsError, match=r"games: found .*, allowed each game once"):
+        tiny_run(tmp_path, games=("Pong", "Pong"))
+    with pytest.raises(SettingsError, match=r"games: found .*, allowed one or more"):
+        tiny_run(tmp_path, games=())
+    with pytest.raises(SettingsError, match=r"distill.batch: found 8, allowed 10 or more"):
+        tiny_run(tmp_path, games=tuple("ABCDE"))
+
+
+def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path):
+    with pytest.raises(SettingsError, match=r"run make teacher GAME=Asteroids"):
+        Distiller(tiny_run(tmp_path, games=("Asteroids",)))
+    teacher("Pong", tmp_path)
+    with pytest.raises(SettingsError, match=r"holds no dataset; run make rollouts GAME=Pong"):
+        Distiller(tiny_run(tmp_path))

@@ -1,0 +1,127 @@
+"""Lessons: only of this teacher, labels of the very stacks that come with them, the student's own play."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from distill_cases import SHORT, record, teacher
+
+from distill.sources import Lesson, Online, Recorded, joined
+from rl.checkpoint import PolicyCheckpoint
+from rl.frames import Frames
+from rl.rollouts import Rollouts
+from rl.settings import SettingsError
+
+Dataset = tuple[PolicyCheckpoint, Path]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    root = tmp_path_factory.mktemp("sources")
+    policy = teacher("Pong", root)
+    return policy, record(policy, root)
+
+
+def test_recorded_labels_are_the_teachers_values_of_their_stacks(dataset):
+    policy, folder = dataset
+    recorded, network = Recorded(folder, policy, 0.25), policy.build()
+    lesson = recorded.lesson(np.random.default_rng(1), 33)
+    assert lesson.cells.shape == (33, 21, 21, 64) and lesson.cells.dtype == torch.uint8
+    with torch.no_grad():
+        assert torch.allclose(network(lesson.cells), lesson.q, rtol=1e-4, atol=1e-5)
+
+
+def test_exams_come_from_episodes_that_no_lesson_comes_from(dataset):
+    policy, folder = dataset
+    recorded, data = Recorded(folder, policy, 0.25), Rollouts.open(folder)
+    train, held_out = data.split(0.25)
+    assert recorded.size == len(train) and recorded.digest == data.manifest.digest
+    rng = np.random.default_rng(2)
+    taught = {tuple(q) for q in recorded.lesson(rng, 600).q.tolist()}
+    examined = {tuple(q) for q in recorded.exam(rng, 300).q.tolist()}
+    assert taught <= {tuple(q) for q in data.q[train].tolist()}
+    assert examined <= {tuple(q) for q in data.q[held_out].tolist()} and len(examined) > 10
+
+
+def test_equal_generators_draw_equal_lessons_and_others_do_not(dataset):
+    recorded = Recorded(dataset[1], dataset[0], 0.25)
+    one, same, other = (recorded.lesson(np.random.default_rng(seed), 16) for seed in (1, 1, 2))
+    assert torch.equal(one.cells, same.cells) and torch.equal(one.q, same.q) and not torch.equal(one.q, other.q)
+
+
+def test_a_dataset_of_another_teacher_is_refused(dataset, tmp_path):
+    policy, folder = dataset
+    other = teacher("Pong", tmp_path, seed=9)
+    found = f"recorded from teacher {policy.digest[:12]}, this one is {other.digest[:12]}; run make rollouts again"
+    with pytest.raises(SettingsError, match=found):
+        Recorded(folder, other, 0.25)
+
+
+def test_a_dataset_of_another_game_or_action_set_is_refused(dataset, tmp_path):
+    policy, folder = dataset
+    with pytest.raises(SettingsError, match="Breakout"):
+        Recorded(folder, teacher("Breakout", tmp_path), 0.25)
+    with pytest.raises(SettingsError, match="FIRE"):
+        Recorded(folder, replace(policy, actions=("NOOP", "UP")), 0.25)
+
+
+class Watcher:
+    """A student that always does the same and remembers what it saw."""
+
+    def __init__(self, action: int) -> None:
+        self.seen: list[Frames] = []
+        self._action = action
+
+    def __call__(self, stacks: Frames) -> np.ndarray:
+        self.seen.append(stacks.copy())
+        return np.full(len(stacks), self._action)
+
+
+def online(policy: PolicyCheckpoint, epsilon: float = 0.0, seed: int = 4, rows: int = 60) -> Online:
+    return Online(policy, SHORT, 3, rows, epsilon, seed)
+
+
+def test_the_ring_gives_back_what_the_student_saw_with_the_teachers_labels(dataset):
+    policy, _ = dataset
+    source, watcher, network = online(policy), Watcher(2), policy.build()
+    for _ in range(27):  # over two ends of episodes, and more than the ring of 20 slots holds
+        source.play(watcher)
+    lesson = source.lesson(np.random.default_rng(3), 90)
+    source.close()
+    seen = {stack.tobytes() for stacks in watcher.seen for stack in stacks}
+    assert {stack.tobytes() for stack in lesson.cells.numpy()} <= seen
+    with torch.no_grad():
+        assert torch.allclose(network(lesson.cells), lesson.q, rtol=1e-4, atol=1e-5)
+    assert source.seen == 81 and len(source.returns) == 6
+
+
+@pytest.mark.parametrize(("epsilon", "least", "most"), [(0.0, 0, 0), (0.5, 75, 145), (1.0, 195, 262)])
+def test_the_student_acts_but_for_a_share_of_random_actions(dataset, epsilon, least, most):
+    source = online(dataset[0], epsilon, rows=270)
+    for _ in range(90):
+        source.play(Watcher(1))
+    actions = source._buffer.action
+    source.close()
+    # A random action is one of six, the student's own among them.
+    assert least <= (actions != 1).sum() <= most and len(actions) == 270
+
+
+def test_equal_seeds_play_equal_games_and_other_seeds_do_not(dataset):
+    played = []
+    for seed in (4, 4, 5):
+        source, watcher = online(dataset[0], 0.5, seed), Watcher(0)
+        for _ in range(15):
+            source.play(watcher)
+        source.close()
+        played.append(np.stack(watcher.seen))
+    assert np.array_equal(played[0], played[1]) and not np.array_equal(played[0], played[2])
+
+
+def test_lessons_are_joined_in_order():
+    parts = [Lesson(torch.full((n, 21, 21, 64), n, dtype=torch.uint8), torch.full((n, 3), float(n))) for n in (2, 1)]
+    whole = joined(parts)
+    assert whole.q[:, 0].tolist() == [2, 2, 1] and whole.cells[:, 0, 0, 0].tolist() == [2, 2, 1]

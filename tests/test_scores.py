@@ -1,0 +1,114 @@
+"""Scores: raw returns of full games, one env an episode, with an honest interval."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from rl.frames import blocks
+from rl.games import ScalarGame
+from rl.scores import REFERENCE, Protocol, Score, bootstrap, evaluate, protocol
+from rl.settings import SettingsError
+from tests.training_cases import NATURE
+
+RULES = Protocol("short", dataclasses.replace(NATURE, max_frames=600), epsilon=0.0, episodes=3, seed=21)
+
+
+def a_score(returns=(1.0, 2.0, 6.0), game="Pong"):
+    return Score(game, "teacher", RULES, returns)
+
+
+def test_the_interval_of_the_mean_equals_all_resamples_of_a_small_sample():
+    values = [0.0, 1.0, 5.0, 9.0]
+    every = [np.mean(picks) for picks in itertools.product(values, repeat=4)]
+    exact = np.percentile(every, [2.5, 97.5])
+    assert bootstrap(values, samples=40_000) == pytest.approx(exact, abs=0.3)
+
+
+def test_the_interval_is_reproducible_and_follows_its_seed():
+    values = np.random.default_rng(0).normal(size=30)
+    assert bootstrap(values) == bootstrap(values)
+    assert bootstrap(values) != bootstrap(values, seed=1)
+
+
+@pytest.mark.parametrize("values", [[3.0], [3.0, 3.0, 3.0]])
+def test_equal_returns_leave_no_interval(values):
+    assert bootstrap(values) == (3.0, 3.0)
+
+
+def test_human_normalised_is_0_for_random_and_1_for_human_play():
+    random, human = REFERENCE["Pong"]
+    found = [a_score((value,)).human_normalised for value in (random, human, 2 * human - random)]
+    assert found == pytest.approx([0.0, 1.0, 2.0])
+    assert a_score(game="Alien").human_normalised is None
+
+
+def test_a_score_says_all_of_itself():
+    facts = a_score().to_json()
+    assert (facts["mean"], facts["median"], facts["std"]) == (3.0, 2.0, pytest.approx(14**0.5 / 3**0.5))
+    assert facts["returns"] == [1.0, 2.0, 6.0]
+    assert facts["low"] <= 3.0 <= facts["high"]
+    assert facts["protocol"]["env"]["noop_max"] == 30
+
+
+def test_protocols_go_by_name():
+    nature, machado = protocol("nature", 5, 3), protocol("machado", 5, 3)
+    assert (nature.epsilon, nature.env.sticky, nature.env.noop_max, nature.env.full_actions) == (0.01, 0.0, 30, False)
+    assert (machado.epsilon, machado.env.sticky, machado.env.noop_max, machado.env.full_actions) == (0.0, 0.25, 1, True)
+    assert {p.env.max_frames for p in (nature, machado)} == {108_000}
+    assert (nature.episodes, nature.seed) == (5, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: protocol("natur", 1, 1), r"^protocol: found 'natur', allowed nature, machado$"),
+        (lambda: protocol("nature", 0, 1), r"^protocol\.episodes: found 0, allowed 1 or more$"),
+        (lambda: dataclasses.replace(RULES, epsilon=1.5), r"^protocol\.epsilon: found 1\.5, allowed 0 to 1$"),
+    ],
+)
+def test_impossible_protocols_are_refused(make, message):
+    with pytest.raises(SettingsError, match=message):
+        make()
+
+
+def by_brightness(cells):
+    """A policy of the newest picture alone, [B, 21, 21, 16]: its grey sum decides."""
+    return cells.astype(np.int64).sum(axis=(1, 2, 3)) // 7 % 6
+
+
+def played_alone(seed):
+    """(raw return, steps) of one episode."""
+    game = ScalarGame("SpaceInvaders", RULES.env, seed)
+    obs, total, steps, ended = game.reset(), 0.0, 0, False
+    while not ended:
+        step = game.step(int(by_brightness(blocks(obs[-1:]))[0]))
+        total, obs, steps, ended = total + step.reward, step.obs, steps + 1, step.ended
+    return total, steps
+
+
+def test_every_episode_counts_once_from_its_own_seed_over_the_whole_game():
+    def act(stacks):
+        asked.append(len(stacks))
+        return by_brightness(stacks[..., 48:])
+
+    asked = []
+    score = evaluate(act, "SpaceInvaders", RULES, 1, "test")
+    alone = [played_alone(RULES.seed + i) for i in range(3)]
+    assert score.returns == tuple(total for total, _ in alone)
+    assert len(set(score.returns)) > 1
+    assert sum(asked) == sum(steps for _, steps in alone), "only open games are asked"
+    assert (score.game, score.player, score.protocol) == ("SpaceInvaders", "test", RULES)
+
+
+def test_the_same_protocol_gives_the_same_score_and_another_seed_another():
+    rules = dataclasses.replace(RULES, epsilon=1.0, episodes=2)
+    one, two, other = (
+        evaluate(lambda stacks: np.zeros(len(stacks), np.int64), "SpaceInvaders", each, 1, "x").returns
+        for each in (rules, rules, dataclasses.replace(rules, seed=500))
+    )
+    assert one == two
+    assert one != other
