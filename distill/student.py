@@ -22,7 +22,8 @@ from rl.frames import BLOCK, CELLS, CHANNELS, SIDE, STACK
 from rl.settings import SettingsError, need
 
 EPSILON = 1e-4  # added to the variance
-SLOW = 0.1  # learning rate of biases and scales, against that of the hidden weights
+BIAS = 1.0
+SLOW = 0.1
 FIRST_SPREAD = 3.0  # logits at the start span this much if all neurons of an action agree
 MOMENTUM = 0.02  # of the running statistics
 FRONT_PEAK = 127  # front weights are -127..127
@@ -185,7 +186,7 @@ class Student(nn.Module):
         """Parameters by learning rate, as a share of `rate`: a hidden weight must cross 0.2 to flip, a bias need not."""
         hidden = [level.hidden for level in self.normalised]
         others = [level.bias for level in self.normalised]
-        small = {"params": others, "scale": SLOW}
+        small = {"params": others, "scale": BIAS}
         return [{"params": hidden, "scale": 1.0}, small, {"params": [self.log_scale], "scale": SLOW}]
 
     @property
