@@ -21,6 +21,7 @@ from rl.settings import SettingsError
 from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER
 
 REPORTS = ("teacher", "rollouts", "student", "chip", "score/nature")
+BESIDE = ("teacher", "student", "chip")
 START, END = "<!-- results: made by `make publish` from models/*/card.json -->", "<!-- end of results -->"
 
 
@@ -72,13 +73,14 @@ def card(game: str, reports: Mapping[str, Any]) -> dict[str, Any]:
 
 def card_text(facts: Mapping[str, Any]) -> str:
     """The card for people."""
-    rules, total = facts["protocol"], facts["chip"]["usage"]["total"]
-    env, teacher, student = rules["env"], facts["teacher"], facts["student"]
+    rules, chip, data = facts["protocol"], facts["chip"], facts["rollouts"]
+    total, env, teacher, student = chip["usage"]["total"], rules["env"], facts["teacher"], facts["student"]
     rows = [f"# {facts['game']}", "", "| player | mean | 95 % interval | median | human-normalised | of teacher |"]
     rows.append("|---|---|---|---|---|---|")
     for player, s in facts["scores"].items():
         human, share = (("-" if s[k] is None else f"{s[k]:.3f}") for k in ("human_normalised", "of_teacher"))
-        rows.append(f"| {player} | {s['mean']:.2f} | {s['low']:.2f} .. {s['high']:.2f} | {s['median']:.1f} | {human} | {share} |")
+        interval = f"{s['low']:.2f} .. {s['high']:.2f}"
+        rows.append(f"| {player} | {s['mean']:.2f} | {interval} | {s['median']:.1f} | {human} | {share} |")
     rows += [
         "",
         f"Protocol {rules['name']}: {rules['episodes']} episodes each on seeds {rules['seed']} and up, epsilon "
@@ -87,30 +89,36 @@ def card_text(facts: Mapping[str, Any]) -> str:
         "",
         f"- teacher: {teacher['policy_frames']:,} frames, {teacher['wall_s'] / 60:.0f} minutes on "
         f"{facts['versions'].get('cpus', 2)} cores; digest `{teacher['policy'][:16]}`",
-        f"- dataset: {facts['rollouts']['decisions']:,} decisions, {facts['rollouts']['bytes_per_decision']:.0f} bytes each",
-        f"- student: {student['updates']:,} updates, {student['wall_s'] / 60:.0f} minutes; digest `{student['spec'][:16]}`",
-        f"- chip: {total['cores'][0]:,} of {total['cores'][1]:,} cores, votes after {facts['chip']['latency_ticks']} ticks; "
-        f"digest `{facts['chip']['graph'][:16]}`",
+        f"- dataset: {data['decisions']:,} decisions, {data['bytes_per_decision']:.0f} bytes each",
+        f"- student: {student['updates']:,} updates, {student['wall_s'] / 60:.0f} minutes; "
+        f"digest `{student['spec'][:16]}`",
+        f"- chip: {total['cores'][0]:,} of {total['cores'][1]:,} cores, votes after {chip['latency_ticks']} ticks; "
+        f"digest `{chip['graph'][:16]}`",
         "",
         "Made by: " + ", ".join(f"`{command}`" for command in facts["commands"]) + ".",
     ]
     return "\n".join(rows) + "\n"
 
 
+HEADINGS = ("game", "teacher", "student", "chip", "chip of teacher", "cores", "latency", "episodes")
+
+
 def results(models: Path) -> str:
     """The README's table: one row a shipped game."""
-    rows = ["| game | teacher | student | chip | chip of teacher | cores | latency | episodes |", "|---|---|---|---|---|---|---|---|"]
-    for path in sorted(models.glob("*/card.json")):
-        facts = read_json(path)
-        cells = []
-        for player in ("teacher", "student", "chip"):
-            s = facts["scores"][player]
-            cells.append(f"{s['mean']:.2f} ({s['low']:.2f} .. {s['high']:.2f})")
-        chip, share = facts["chip"], facts["scores"]["chip"]["of_teacher"]
-        used, there = chip["usage"]["total"]["cores"]
-        cells += ["-" if share is None else f"{share:.3f}", f"{used:,} of {there:,}", f"{chip['latency_ticks']} ticks"]
-        rows.append(f"| [{facts['game']}](models/{facts['game']}/card.md) | " + " | ".join([*cells, str(facts['protocol']['episodes'])]) + " |")
-    return "\n".join(rows)
+    rows = [HEADINGS, ("---",) * len(HEADINGS)]
+    rows += [_row(read_json(path)) for path in sorted(models.glob("*/card.json"))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    scores, chip = facts["scores"], facts["chip"]
+    means = (f"{s['mean']:.2f} ({s['low']:.2f} .. {s['high']:.2f})" for s in (scores[p] for p in BESIDE))
+    share = scores["chip"]["of_teacher"]
+    used, there = chip["usage"]["total"]["cores"]
+    name = f"[{facts['game']}](models/{facts['game']}/card.md)"
+    of = "-" if share is None else f"{share:.3f}"
+    latency, episodes = f"{chip['latency_ticks']} ticks", str(facts["protocol"]["episodes"])
+    return (name, *means, of, f"{used:,} of {there:,}", latency, episodes)
 
 
 def with_results(text: str, table: str) -> str:
@@ -121,6 +129,8 @@ def with_results(text: str, table: str) -> str:
 
 
 def command(config: PublishRun) -> int:
+    if "smoke" in Path(config.root).parts:
+        raise SettingsError(f"root: found {config.root}, a smoke run; what ships must come from a whole one")
     folder, target = Path(config.root) / config.name, MODELS / config.name
     reports = {name: read_json(folder / name / "report.json") for name in REPORTS}
     need_whole(folder, reports)

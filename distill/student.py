@@ -22,8 +22,8 @@ from rl.frames import BLOCK, CELLS, CHANNELS, SIDE, STACK
 from rl.settings import SettingsError, need
 
 EPSILON = 1e-4  # added to the variance
-BIAS = 1.0
-SLOW = 0.1
+# Shares of the learning rate. At the hidden weights' own rate biases walk to +-5 deviations, where neurons are dead.
+BIAS_RATE, SCALE_RATE = 0.05, 0.1
 FIRST_SPREAD = 3.0  # logits at the start span this much if all neurons of an action agree
 MOMENTUM = 0.02  # of the running statistics
 FRONT_PEAK = 127  # front weights are -127..127
@@ -182,12 +182,12 @@ class Student(nn.Module):
         # Logits are votes times a learned scale. It starts low: random votes must not be mistaken for conviction.
         self.log_scale = nn.Parameter(torch.full((len(heads),), math.log(FIRST_SPREAD * answers / neurons)))
 
-    def groups(self, rate: float) -> list[dict[str, Any]]:
-        """Parameters by learning rate, as a share of `rate`: a hidden weight must cross 0.2 to flip, a bias need not."""
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameters with their share of the learning rate: a hidden weight must move 0.2 to flip, a bias need not."""
         hidden = [level.hidden for level in self.normalised]
-        others = [level.bias for level in self.normalised]
-        small = {"params": others, "scale": BIAS}
-        return [{"params": hidden, "scale": 1.0}, small, {"params": [self.log_scale], "scale": SLOW}]
+        biases = [level.bias for level in self.normalised]
+        others = [{"params": biases, "scale": BIAS_RATE}, {"params": [self.log_scale], "scale": SCALE_RATE}]
+        return [{"params": hidden, "scale": 1.0}, *others]
 
     @property
     def chip_layers(self) -> Iterator[TrinaryConv]:

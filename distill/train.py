@@ -130,7 +130,7 @@ class Distiller:
         ]
         self.student = Student(config.student, heads_of(self.teachers))
         self._loss = chosen(own.loss, own.temperature)
-        self._optimiser = torch.optim.Adam(self.student.groups(own.learning_rate), lr=own.learning_rate, fused=True)
+        self._optimiser = torch.optim.Adam(self.student.groups(), lr=own.learning_rate, fused=True)
         self.update, self.wall_s = 0, 0.0
         self.best: float | None = None
 

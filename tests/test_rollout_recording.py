@@ -47,10 +47,15 @@ def test_facts_come_back_equal(tmp_path):
 
 def test_an_interrupted_recording_goes_on_at_its_last_episode(tmp_path):
     episodes = [episode(steps, seed) for seed, steps in enumerate([5, 6, 2, 8, 3], start=1)]
-    with pytest.raises(KeyboardInterrupt), RolloutWriter(tmp_path / "a", FACTS, 9, SMALL) as writer:
-        for one in episodes[:3]:
-            writer.add_episode(one)
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with RolloutWriter(tmp_path / "a", FACTS, 9, SMALL) as writer:
+            for one in episodes[:3]:
+                writer.add_episode(one)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert read_manifest(tmp_path / "a").status == RECORDING
     with RolloutWriter(tmp_path / "a", FACTS, 9, SMALL) as writer:
         assert (writer.episodes, writer.decisions, writer.table.length.tolist()) == (3, 13, [5, 6, 2])

@@ -146,7 +146,7 @@ def test_rows_that_disagree_with_the_table_are_found(columns, message):
     shard = changed(shard_of(3, 7), **columns)
     assert list(faults(shard_of(3, 7))) == []
     assert re.search(message, "\n".join(faults(shard)), re.MULTILINE)
-    with pytest.raises(FormatError, match="^here: field "):
+    with pytest.raises(FormatError, match=r"^here: field "):
         unpack(pack(shard, SMALL), "here")
 
 
