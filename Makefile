@@ -13,8 +13,6 @@ PIP_ARGS ?=
 
 TEN := BeamRider,Breakout,Enduro,Freeway,MsPacman,Pong,Qbert,Riverraid,Seaquest,SpaceInvaders
 games := $(if $(filter ten,$(GAMES)),$(TEN),$(GAMES))
-# Numerical libraries share two cores badly when each starts a thread for both and spins.
-export OMP_WAIT_POLICY ?= PASSIVE
 run = .venv/bin/python -m
 ifeq ($(filter full smoke,$(SIZE)),)
 $(error SIZE: found '$(SIZE)', allowed full, smoke)
