@@ -1,0 +1,101 @@
+"""What ships is what was scored, and its card says nothing that no report says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from run_cases import write_run
+
+from deploy import publish
+from deploy.build import BuildRun, ChipSettings
+from deploy.build import command as build
+from deploy.compiled import load_compiled
+from deploy.publish import END, START, PublishRun, command, results, with_results
+from deploy.score import model_digests
+from deploy.spec import load_spec, save_spec
+from rl.checkpoint import load_policy
+from rl.files import read_json, write_json
+from rl.scores import Score, protocol
+from rl.settings import SettingsError
+from rl.stages import CHIP, SHIPPED, STUDENT, TEACHER
+
+RETURNS = {"teacher": (19.0, 21.0), "student": (17.0, 20.0), "chip": (17.0, 20.0)}
+
+
+@pytest.fixture
+def run_folder(tmp_path, monkeypatch) -> Path:
+    """A whole run of tiny models with the reports that the stages write, and an empty models/ to publish to."""
+    root = tmp_path / "root"
+    folder = write_run(root)
+    policy, (spec, _) = load_policy(folder / TEACHER), load_spec(folder / STUDENT)
+    save_spec(spec, folder / STUDENT, {"teachers": {"Pong": policy.digest}})
+    assert build(BuildRun(("Pong",), str(root), ChipSettings("ns1e", 0, False))) == 0
+    teacher = {"policy": policy.digest, "policy_frames": 4800, "frames": 5000, "wall_s": 120.0, "settings": {}}
+    write_json(folder / "teacher/report.json", teacher)
+    write_json(folder / "rollouts/report.json", {"decisions": 1234, "bytes_per_decision": 44.6})
+    student = {"spec": spec.digest, "updates": 77, "wall_s": 60.0, "settings": {}, "origin": {}}
+    write_json(folder / "student/report.json", student)
+    rules = protocol("nature", 2, 5000)
+    scores = {name: Score("Pong", name, rules, values) for name, values in RETURNS.items()}
+    told = {name: score.to_json() | {"of_teacher": 0.75} for name, score in scores.items()}
+    models = model_digests("Pong", str(root), ("teacher", "student", "chip"))
+    facts = {"protocol": asdict(rules), "scores": told, "models": models, "versions": {"cpus": 2}}
+    write_json(folder / "score/nature/report.json", facts)
+    ships = tmp_path / "ships" / "models"
+    (ships.parent / "README.md").parent.mkdir()
+    (ships.parent / "README.md").write_text(f"front\n{START}\nold\n{END}\nback\n")
+    monkeypatch.setattr(publish, "MODELS", ships)
+    return folder
+
+
+def publish_run(folder: Path) -> PublishRun:
+    return PublishRun("Pong", str(folder.parent))
+
+
+def test_what_ships_is_the_run_to_the_byte_with_a_card_and_a_row_in_the_readme(run_folder, tmp_path):
+    assert command(publish_run(run_folder)) == 0
+    ships = tmp_path / "ships/models/Pong"
+    for stage, name in SHIPPED.items():
+        assert (ships / name).read_bytes() == (run_folder / stage).read_bytes()
+    card = read_json(ships / "card.json")
+    assert card["scores"]["chip"]["returns"] == [17.0, 20.0]
+    assert card["chip"]["graph"] == load_compiled(run_folder / CHIP)[0].digest
+    text = (ships / "card.md").read_text()
+    assert "| teacher | 20.00 |" in text
+    assert "2 episodes each on seeds 5000 and up, epsilon 0.01" in text
+    readme = (tmp_path / "ships/README.md").read_text()
+    assert readme.startswith("front\n") and readme.endswith("back\n") and "old" not in readme
+    assert "| [Pong](models/Pong/card.md) | 20.00 (" in readme
+
+
+def test_reports_of_other_models_are_all_named_and_nothing_is_written(run_folder, tmp_path):
+    teacher = read_json(run_folder / "teacher/report.json")
+    write_json(run_folder / "teacher/report.json", teacher | {"policy": "0" * 64})
+    score = read_json(run_folder / "score/nature/report.json")
+    write_json(run_folder / "score/nature/report.json", score | {"models": {}})
+    wanted = r"(?s)reports of other models; run the stages again\nteacher/report.json: 0000.*teacher/policy.*chip/chip"
+    with pytest.raises(SettingsError, match=wanted):
+        command(publish_run(run_folder))
+    assert not (tmp_path / "ships/models").exists()
+
+
+def test_a_missing_report_is_named(run_folder):
+    (run_folder / "score/nature/report.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"score/nature/report\.json"):
+        command(publish_run(run_folder))
+
+
+def test_a_readme_without_marks_is_refused():
+    with pytest.raises(SettingsError, match=r"^README.md: the marks .* are missing; put them back"):
+        with_results("no marks", "| new |")
+
+
+def test_no_models_make_a_table_of_headings_alone(tmp_path):
+    assert len(results(tmp_path).splitlines()) == 2
+
+
+def test_a_smoke_run_cannot_ship():
+    with pytest.raises(SettingsError, match=r"^root: found runs/smoke, a smoke run"):
+        command(PublishRun("Pong", "runs/smoke"))
