@@ -25,7 +25,7 @@ EPSILON = 1e-4  # added to the variance
 # Shares of the learning rate. At the hidden weights' own rate biases walk to +-5 deviations, where neurons are dead.
 BIAS_RATE, SCALE_RATE = 0.05, 0.1
 FIRST_SPREAD = 3.0  # logits at the start span this much if all neurons of an action agree
-MOMENTUM = 0.02  # of the running statistics
+MOMENTUM = 0.1  # of the running statistics: the student that plays online must be the one that was just updated
 FRONT_PEAK = 127  # front weights are -127..127
 
 
