@@ -89,5 +89,5 @@ pipeline: ## everything from nothing for GAME; SIZE=smoke takes the same path in
 	$(MAKE) verify
 	$(MAKE) score
 
-clean: ## removes what runs left behind (runs/), not the environment
-	rm -rf runs outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## removes caches and smoke runs; what was trained and recorded under runs/ stays
+	rm -rf runs/smoke outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis
