@@ -25,8 +25,8 @@ EPSILON = 1e-4  # added to the variance
 # Shares of the learning rate. At the hidden weights' own rate biases walk to +-5 deviations, where neurons are dead.
 BIAS_RATE, SCALE_RATE = 0.05, 0.1
 FIRST_SPREAD = 3.0  # logits at the start span this much if all neurons of an action agree
-# Between foldings the statistics are those of the last batch: weights flip faster than any average follows (an average
-# over ten batches took the student that plays from 0.53 agreement to 0.14). Folding takes plain means over many batches.
+# Between foldings the statistics are those of the last batch: weights flip faster than any average follows (one over
+# ten batches took the student that plays from 0.53 agreement to 0.14). Folding takes plain means over many batches.
 MOMENTUM = 1.0
 FRONT_PEAK = 127  # front weights are -127..127
 
