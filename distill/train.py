@@ -23,7 +23,14 @@ from distill.loss import agreement, chosen, entropy, kl, regret
 from distill.sources import Lesson, Online, Recorded, joined
 from distill.student import Student, StudentSettings, recalibrate
 from rl.board import Board, Ticker
-from rl.checkpoint import PolicyCheckpoint, load_policy, read_tensors, write_tensors
+from rl.checkpoint import (
+    PolicyCheckpoint,
+    load_optimiser,
+    load_policy,
+    optimiser_tensors,
+    read_tensors,
+    write_tensors,
+)
 from rl.command import Stop, launch, only_one, run, settings
 from rl.files import write_json
 from rl.frames import Frames, pixels
@@ -228,8 +235,7 @@ class Distiller:
 
     def save(self, path: Path) -> None:
         tensors = {f"student.{k}": v for k, v in self.student.state_dict().items()}
-        for index, slots in self._optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()}
+        tensors |= optimiser_tensors(self._optimiser)
         tensors["torch_rng"] = torch.get_rng_state()
         facts = {"update": self.update, "wall_s": self.wall_s, "best": self.best, "identity": self._identity()}
         write_tensors(path, STATE, facts | {"rng": self._rng.bit_generator.state}, tensors)
@@ -242,12 +248,7 @@ class Distiller:
                 f"{path}: begun with other games, teachers or layers; use another root=... or remove it"
             )
         self.student.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("student.")})
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimiser."):
-                _, index, name = key.split(".", 2)
-                slots.setdefault(int(index), {})[name] = value
-        self._optimiser.load_state_dict(self._optimiser.state_dict() | {"state": slots})
+        load_optimiser(self._optimiser, tensors)
         torch.set_rng_state(tensors["torch_rng"])
         self._rng.bit_generator.state = facts["rng"]
         self.update, self.wall_s, self.best = facts["update"], facts["wall_s"], facts["best"]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rl.checkpoint import load_optimiser, optimiser_tensors
 from rl.frames import Frames
 from rl.network import NetworkSettings, QNetwork
 from rl.replay import Transitions
@@ -93,20 +94,14 @@ class Agent:
         """Everything needed to go on, as named tensors."""
         named = {f"online.{k}": v for k, v in self.online.state_dict().items()}
         named |= {f"target.{k}": v for k, v in self.target.state_dict().items()}
-        for index, slots in self._optimiser.state_dict()["state"].items():
-            named |= {f"optimiser.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()}
+        named |= optimiser_tensors(self._optimiser)
         return named | {"updates": torch.tensor(self.updates)}
 
     def load(self, named: dict[str, Tensor]) -> None:
         """Go on from `state`."""
         self.online.load_state_dict(_below(named, "online"))
         self.target.load_state_dict(_below(named, "target"))
-        whole = self._optimiser.state_dict()
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in _below(named, "optimiser").items():
-            index, name = key.split(".", 1)
-            slots.setdefault(int(index), {})[name] = value
-        self._optimiser.load_state_dict(whole | {"state": slots})
+        load_optimiser(self._optimiser, named)
         self.updates = int(named["updates"])
 
 

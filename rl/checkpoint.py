@@ -86,6 +86,22 @@ def load_policy(path: Path) -> PolicyCheckpoint:
     return policy
 
 
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's slots as named tensors."""
+    slots = optimiser.state_dict()["state"]
+    return {f"optimiser.{i}.{name}": torch.as_tensor(v) for i, own in slots.items() for name, v in own.items()}
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimiser_tensors` named; rates and other settings stay the optimiser's own."""
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimiser."):
+            _, index, name = key.split(".", 2)
+            slots.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict(optimiser.state_dict() | {"state": slots})
+
+
 def write_tensors(path: Path, kind: str, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write tensors and JSON facts as one safetensors file, whole or not at all."""
     named = {name: tensor.contiguous() for name, tensor in tensors.items()}
