@@ -21,8 +21,9 @@ from bench.report import FOLDER, write_report
 from deploy.compiled import Compiled
 from deploy.cores import CoreGraph
 from deploy.emulator import Bits, Emulator
-from deploy.engine import FastEngine
-from deploy.runner import ChipRunner, Engine
+from deploy.engine import LazyEngine
+from deploy.engines import Engine
+from deploy.runner import ChipRunner
 
 COPY_BYTES = 1 << 28  # far beyond any cache
 
@@ -92,7 +93,7 @@ def measure(compiled: Compiled, runs: int, ticks: int, plain_ticks: int, copy_by
     source, target = np.ones((2, copy_bytes), np.uint8)
     return [
         *engine_rows("plain emulator", Emulator, compiled, plain_ticks, runs),
-        *engine_rows("fast engine", FastEngine, compiled, ticks, runs),
+        *engine_rows("lazy engine", LazyEngine, compiled, ticks, runs),
         summary("limit: memory copy", "GB/s", [copied_gb_a_second(source, target) for _ in range(runs)]),
     ]
 

@@ -72,6 +72,7 @@ def _graph(
         crossbar_of=crossbar_of,
         axon_type=_axon_types(drafts, chip),
         types=types,
+        seed=np.zeros(len(drafts), np.uint32),
         neuron_type=neuron_type,
         target_core=core,
         target_axon=axon,

@@ -113,6 +113,7 @@ class CoreGraph:
     crossbar_of: NDArray[np.int32]  # [C]
     axon_type: NDArray[np.uint8]  # [C, A]  0..G-1, UNUSED_AXON
     types: NeuronTypes
+    seed: NDArray[np.uint32]  # [C]  of the core's random draws, where neurons draw any
     neuron_type: NDArray[np.uint16]  # [C, N]  1-based, 0: no neuron
     target_core: NDArray[np.int32]  # [C, N]  >= 0 core, NO_TARGET, UNCONNECTED, <= -32 pins
     target_axon: NDArray[np.uint8]  # [C, N]  axon, or place in the row of pins
@@ -173,6 +174,7 @@ class CoreGraph:
         g = self.types.weight.shape[1]
         if bool(((self.axon_type >= g) & (self.axon_type != self.UNUSED_AXON)).any()):
             raise ValueError(f"axon_type: types beyond {g - 1}, the neurons have {g} weights")
+        need("seed", self.seed, np.uint32, (c,), 0, (1 << 32) - 1)
         need("neuron_type", self.neuron_type, np.uint16, (c, n), 0, len(self.types.leak))
 
     def _check_targets(self) -> None:

@@ -1,4 +1,4 @@
-"""The fast engine: the same spikes as the emulator, by compiled loops that follow only what changes."""
+"""The lazy engine: the same spikes as the emulator, by compiled loops that follow only what changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deploy.kernels import State, Tables, run
 NEVER = 1 << 30  # a threshold that no sum reaches
 
 
-class FastEngine:
+class LazyEngine:
     """Runs a CoreGraph like `Emulator`, with the same methods and the same spikes, one thread, no lock held."""
 
     def __init__(self, graph: CoreGraph) -> None:

@@ -1,4 +1,4 @@
-"""The inner loops of the fast engine, compiled. Only changes travel: a spike that repeats costs nothing.
+"""The inner loops of the lazy engine, compiled. Only changes travel: a spike that repeats costs nothing.
 
 Every axon's bit is kept. When a neuron's output differs from its last one, its target axon is flipped `delay` ticks
 later, through a ring of pending flips; the same for input lines. That is exact where an axon has one driver; shared

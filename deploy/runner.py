@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.compiled import Compiled
-from deploy.cores import CoreGraph, Trace
+from deploy.cores import CoreGraph
 from deploy.emulator import Bits
-from deploy.engine import FastEngine
-
-
-class Engine(Protocol):
-    """What runs a core graph: the plain emulator, which is the definition, or a faster one that equals it."""
-
-    graph: CoreGraph
-    tick: int  # ticks done
-
-    def reset(self) -> None: ...
-    def step(self, lines: Bits) -> Bits: ...  # [I] -> spikes [C, N]
-    def hold(self, lines: Bits, ticks: int) -> None: ...
-    def pins(self) -> Bits: ...  # [O] of the last tick
-    @property
-    def fired(self) -> Bits: ...  # [C, N] of the last tick
-    @property
-    def potential(self) -> NDArray[np.int32]: ...  # [C, N]
-    @property
-    def spikes_per_core(self) -> NDArray[np.int32]: ...  # [C] of the last tick
+from deploy.engine import LazyEngine
+from deploy.engines import Engine
 
 
 class ChipRunner:
     """Plays a compiled student: holds a picture's bits until its votes are out."""
 
-    def __init__(self, compiled: Compiled, engine: Callable[[CoreGraph], Engine] = FastEngine) -> None:
+    def __init__(self, compiled: Compiled, engine: Callable[[CoreGraph], Engine] = LazyEngine) -> None:
         self.compiled = compiled
         self.engine = engine(compiled.graph)
 
@@ -66,11 +48,3 @@ class ChipRunner:
         answers = self.compiled.graph.output_answer[self.engine.pins()]
         counted = np.bincount(answers[answers >= 0], minlength=self.compiled.n_answers)
         return counted.astype(np.int32)
-
-
-def record(engine: Engine, lines: Bits) -> Trace:
-    """Every spike while lines [T, I] enter, one row a tick, from the engine's present state."""
-    rows = [np.argwhere(engine.step(row)) for row in lines]
-    tick = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    where = np.concatenate([np.zeros((0, 2), np.intp), *rows])
-    return Trace(tick.astype(np.int32), where[:, 0].astype(np.int32), where[:, 1].astype(np.int32))

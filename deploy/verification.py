@@ -12,8 +12,9 @@ from deploy.chip import CompileError
 from deploy.compiled import Compiled
 from deploy.cores import CoreGraph
 from deploy.emulator import Bits
-from deploy.engine import FastEngine
-from deploy.runner import ChipRunner, Engine
+from deploy.engine import LazyEngine
+from deploy.engines import Engine
+from deploy.runner import ChipRunner
 from deploy.spec import StudentSpec
 
 VOTES = "votes"
@@ -53,7 +54,7 @@ def need_same_student(spec: StudentSpec, compiled: Compiled) -> None:
 
 
 def first_difference(
-    spec: StudentSpec, compiled: Compiled, bits: Bits, engine: Callable[[CoreGraph], Engine] = FastEngine
+    spec: StudentSpec, compiled: Compiled, bits: Bits, engine: Callable[[CoreGraph], Engine] = LazyEngine
 ) -> Difference | None:
     """Compare every layer's spikes and the votes for front bits [B, C, H, W]; None where all are equal."""
     spikes, votes = observe(compiled, bits, engine)
@@ -65,7 +66,7 @@ def first_difference(
 
 
 def observe(
-    compiled: Compiled, bits: Bits, engine: Callable[[CoreGraph], Engine] = FastEngine
+    compiled: Compiled, bits: Bits, engine: Callable[[CoreGraph], Engine] = LazyEngine
 ) -> tuple[Bits, NDArray[np.int32]]:
     """(spikes [B, neurons of all layers] as the probes saw them, votes [B, n_answers]), each picture held.
 

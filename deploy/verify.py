@@ -73,7 +73,7 @@ def recorded(config: VerifyRun, game: str, spec: StudentSpec) -> NDArray[np.uint
 def differences(
     config: VerifyRun, spec: StudentSpec, compiled: Compiled, obs: NDArray[np.uint8]
 ) -> Iterator[Difference]:
-    """Differences found, batch by batch; the fast engine on all pictures, the plain one on the first few."""
+    """Differences found, batch by batch; the lazy engine on all pictures, the plain one on the first few."""
     ticker = Ticker(len(obs))
     for start in range(0, len(obs), BATCH):
         bits = spec.transduce(obs[start : start + BATCH])

@@ -19,9 +19,9 @@ def test_the_emulator_is_measured_dense_and_held_beside_the_memory():
         ("plain emulator, dense", "ticks/s"),
         ("plain emulator, held", "ticks/s"),
         ("plain emulator, a decision", "ms"),
-        ("fast engine, dense", "ticks/s"),
-        ("fast engine, held", "ticks/s"),
-        ("fast engine, a decision", "ms"),
+        ("lazy engine, dense", "ticks/s"),
+        ("lazy engine, held", "ticks/s"),
+        ("lazy engine, a decision", "ms"),
         ("limit: memory copy", "GB/s"),
     ]
     assert all(0 < row["low"] <= row["median"] <= row["high"] and row["runs"] == 3 for row in rows)

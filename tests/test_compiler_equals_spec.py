@@ -16,14 +16,14 @@ from deploy.chip import CHIPS, Chip, CompileError
 from deploy.compiled import Compiled
 from deploy.compiler import compile_spec
 from deploy.emulator import Emulator
-from deploy.engine import FastEngine
+from deploy.engine import LazyEngine
 from deploy.runner import ChipRunner
 from deploy.spec import StudentSpec
 from deploy.verification import first_difference, need_same_student
 
 TINY = CHIPS["tiny"]
 BOARD = replace(TINY, name="board", chips_x=3, chips_y=4)  # room for whatever is drawn
-ENGINES = pytest.mark.parametrize("engine", [Emulator, FastEngine], ids=lambda kind: kind.__name__)
+ENGINES = pytest.mark.parametrize("engine", [Emulator, LazyEngine], ids=lambda kind: kind.__name__)
 
 
 @ENGINES
@@ -63,7 +63,7 @@ def specs(draw: st.DrawFn) -> StudentSpec:
 def test_random_students_are_their_cores(spec: StudentSpec, host_copies: bool) -> None:
     compiled = compile_spec(spec, BOARD, host_copies=host_copies)
     bits = pictures(spec, 3)
-    assert first_difference(spec, compiled, bits, FastEngine) is None
+    assert first_difference(spec, compiled, bits, LazyEngine) is None
     assert np.array_equal(ChipRunner(compiled, Emulator).answers(bits), spec.run(bits))
 
 

@@ -1,4 +1,4 @@
-"""The contract of everything that runs a core graph. The emulator is the definition, the fast engine equals it."""
+"""The contract of everything that runs a core graph. The emulator is the definition, the others equal it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from deploy.cores import CoreGraph, NeuronTypes
 from deploy.emulator import MAX_POTENTIAL, EmulationError, Emulator
-from deploy.engine import FastEngine, memoryless_cores
-from deploy.runner import Engine, record
+from deploy.engine import LazyEngine, memoryless_cores
+from deploy.engines import Engine, record
 
 
-@pytest.fixture(params=[Emulator, FastEngine], ids=lambda kind: kind.__name__)
+@pytest.fixture(params=[Emulator, LazyEngine], ids=lambda kind: kind.__name__)
 def kind(request: pytest.FixtureRequest) -> Any:
     """A new engine costs one entry here."""
     return request.param
@@ -48,7 +48,7 @@ NEURONS = st.fixed_dictionaries(
 def test_one_neuron_follows_the_scalar_rule(p: dict[str, int], inclusive: bool, inputs: list[Any]) -> None:
     weights = (3, -2)
     graph = one_neuron(np.array([0, 1]), 2, inclusive, weight=[weights], **p)
-    engines: list[Engine] = [Emulator(graph), FastEngine(graph)]
+    engines: list[Engine] = [Emulator(graph), LazyEngine(graph)]
     v = p["initial"]
     for lines in inputs:
         total = sum(weight for weight, line in zip(weights, lines, strict=True) if line)
@@ -63,7 +63,7 @@ def test_one_neuron_follows_the_scalar_rule(p: dict[str, int], inclusive: bool, 
 def test_fast_equals_plain_on_random_graphs_spike_for_spike(seed: int) -> None:
     graph = random_graph(seed)
     rng = np.random.default_rng(seed + 100)
-    plain, fast = Emulator(graph), FastEngine(graph)
+    plain, fast = Emulator(graph), LazyEngine(graph)
     # Lines that mostly stay: an engine that follows changes must not lose the ticks without any.
     lines = rng.random(graph.n_inputs) < 0.5
     for tick in range(60):

@@ -9,15 +9,15 @@ import pytest
 from cases import DATA, Recording, read_recording, recordings
 
 from deploy.emulator import Emulator
-from deploy.engine import FastEngine
-from deploy.runner import Engine
+from deploy.engine import LazyEngine
+from deploy.engines import Engine
 
 pytestmark = [
     pytest.mark.ground_truth,
     pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}; set SPIKECADE_DATA"),
 ]
-ENGINES = pytest.mark.parametrize("kind", [Emulator, FastEngine], ids=lambda kind: kind.__name__)
-# The plain emulator runs the first ticks of every long recording; the fast engine runs all of every file.
+ENGINES = pytest.mark.parametrize("kind", [Emulator, LazyEngine], ids=lambda kind: kind.__name__)
+# The plain emulator runs the first ticks of every long recording; the lazy engine runs all of every file.
 PLAIN_TICKS = {"compass_vmm": 120, "ranc_large": 12}
 
 
