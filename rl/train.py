@@ -46,6 +46,7 @@ class TeacherSettings:
     epsilon_final: float
     epsilon_decay_frames: int
     rate_decay_frames: int
+    rate_hold_frames: int
     rate_final: float
     checkpoint_s: float
     eval_frames: int
@@ -61,6 +62,7 @@ class TeacherSettings:
             need(getattr(self, name) >= 1, f"teacher.{name}", getattr(self, name), "1 or more")
         need(self.seed >= 0, "teacher.seed", self.seed, "0 or more")
         need(0 <= self.epsilon_final <= 1, "teacher.epsilon_final", self.epsilon_final, "0 to 1")
+        need(self.rate_hold_frames >= 0, "teacher.rate_hold_frames", self.rate_hold_frames, "0 or more")
         need(0 <= self.rate_final <= 1, "teacher.rate_final", self.rate_final, "0 to 1")
         # A sample reaches over its stack and its n steps; twice that leaves something to choose from.
         least = 2 * self.envs * (self.agent.n_steps + STACK)
@@ -84,8 +86,8 @@ class TeacherRun:
 
 
 def rate_at(frames: int, own: TeacherSettings) -> float:
-    """Learning rate: flat, then over the last `rate_decay_frames` linear down to a share `rate_final` of it."""
-    left = min(1.0, max(0, own.train_frames - frames) / own.rate_decay_frames)
+    """Learning rate: flat, over `rate_decay_frames` linear down to a share `rate_final` of it, held to the end."""
+    left = min(1.0, max(0, own.train_frames - own.rate_hold_frames - frames) / own.rate_decay_frames)
     return own.agent.learning_rate * (own.rate_final + (1 - own.rate_final) * left)
 
 

@@ -45,6 +45,12 @@ def test_the_learning_rate_falls_over_the_last_frames(tmp_path, frames, share):
     assert rate_at(frames, own) == own.agent.learning_rate * share
 
 
+@pytest.mark.parametrize(("frames", "share"), [(1000, 1.0), (1200, 0.625), (1400, 0.25), (1600, 0.25)])
+def test_the_learning_rate_is_held_once_it_has_fallen(tmp_path, frames, share):
+    own = teacher(tmp_path, rate_hold_frames=200).teacher
+    assert rate_at(frames, own) == own.agent.learning_rate * share
+
+
 def test_the_same_seed_trains_the_same_weights_and_another_others(tmp_path):
     one, two, other = (trainer(tmp_path / str(i), 40, seed=seed) for i, seed in enumerate((5, 5, 6)))
     assert one._agent.updates == two._agent.updates > 10
@@ -168,6 +174,7 @@ def test_a_second_trainer_on_the_same_folder_is_refused(tmp_path):
         ({"seed": -1}, r"^teacher\.seed: found -1, allowed 0 or more$"),
         ({"epsilon_final": 1.5}, r"^teacher\.epsilon_final: found 1\.5, allowed 0 to 1$"),
         ({"rate_final": -0.5}, r"^teacher\.rate_final: found -0\.5, allowed 0 to 1$"),
+        ({"rate_hold_frames": -1}, r"^teacher\.rate_hold_frames: found -1, allowed 0 or more$"),
         ({"rate_decay_frames": 0}, r"^teacher\.rate_decay_frames: found 0, allowed 1 or more$"),
         ({"replay_rows": 27}, r"^teacher\.replay_rows: found 27, allowed 28 or more for so many envs$"),
         ({"learn_start_frames": 63}, r"^teacher\.learn_start_frames: found 63, allowed 64 to 1200 with this replay$"),

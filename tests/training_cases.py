@@ -90,6 +90,7 @@ def teacher(root: Path, env: EnvSettings | None = None, **changes: Any) -> Teach
         epsilon_final=0.1,
         epsilon_decay_frames=1_000,
         rate_decay_frames=400,
+        rate_hold_frames=0,
         rate_final=0.25,
         checkpoint_s=1e9,
         eval_frames=1_000_000,
