@@ -23,7 +23,7 @@ smoke = $(if $(filter smoke,$(SIZE)),smoke=$(1))
 ready := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow check play teacher rollouts distill compile verify score publish board bench pipeline clean
+.PHONY: help setup test test-slow check play teacher rollouts distill compile verify score faults publish board bench pipeline clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,9 @@ verify: $(ready) ## proves student = spec = cores on recorded pictures
 
 score: $(ready) ## scores teacher, student and chip of GAME side by side
 	$(run) deploy.score game=$(GAME) $(call smoke,score) $(ARGS)
+
+faults: $(ready) ## scores the chip of GAME as cores, neurons, axons and routes of it break, and draws the curves
+	$(run) deploy.faults game=$(GAME) $(call smoke,faults) $(ARGS)
 
 publish: $(ready) ## puts the models of GAME and a card made from their reports under models/
 	$(run) deploy.publish game=$(GAME) $(ARGS)

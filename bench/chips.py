@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -20,6 +22,8 @@ from rl.settings import SettingsError
 
 GAME = "Pong"
 ACTIONS = ("NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE")
+PLAIN = {"groups": 1, "stride": 1, "padding": 0}
+DATA = Path(os.environ.get("SPIKECADE_DATA", Path(__file__).resolve().parents[1] / "../shared/data"))
 SLIM = Path(__file__).resolve().parents[1] / "conf" / "student" / "slim.yaml"
 
 
@@ -43,6 +47,28 @@ def random_student(shape: Mapping[str, Any], seed: int = 1) -> StudentSpec:
         convs.append(_conv(f"layer{index}", layer, convs[-1].out_shape, rng))
     vote = deal_votes(int(np.prod(convs[-1].out_shape)), len(ACTIONS))
     return StudentSpec(convs[0], tuple(convs[1:]), vote, (Head(GAME, ACTIONS, 0),))
+
+
+def published_students(folder: Path = DATA) -> Iterator[tuple[str, StudentSpec, int]]:
+    """(name, a random student of a published shape, cores that IBM reports for it); nothing where the data is absent.
+
+    What precedes the layers on the chip hands its bits on as they are.
+    """
+    path = folder / "eedn_networks.json"
+    if not path.exists():
+        return
+    for net in json.loads(path.read_text())["networks"]:
+        rng = np.random.default_rng(1)
+        channels, (height, width) = net["input"]["features"], net["input"]["map"]
+        convs = [_conv("front", {"features": channels, "kernel": 1} | PLAIN, (channels, height, width), rng)]
+        for index, layer in enumerate(net["layers"]):
+            shape = {"padding": layer["pad"], **layer}
+            convs.append(
+                _conv(f"{index:02}-{layer.get('kind', 'C')}-{layer['features']}", shape, convs[-1].out_shape, rng)
+            )
+        vote = deal_votes(int(np.prod(convs[-1].out_shape)), len(ACTIONS))
+        spec = StudentSpec(convs[0], tuple(convs[1:]), vote, (Head(GAME, ACTIONS, 0),))
+        yield net["name"], spec, int(net["reported_cores"])
 
 
 def _conv(name: str, layer: Mapping[str, int], shape: Shape, rng: np.random.Generator) -> Conv:

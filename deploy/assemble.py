@@ -1,9 +1,10 @@
-"""Drafts of cores -> a CoreGraph in layer order, with levels, delays and shared crossbars."""
+"""Drafts of cores -> a CoreGraph in layer order, with delays and shared crossbars."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from deploy.chip import Chip
 from deploy.cores import CoreGraph, NeuronTypes
 from deploy.emulator import pack_words
 from deploy.fanout import Draft, FanOut
+from deploy.lower import SIGNS, Tile, core_axons
+from deploy.reduce import Network
 
 RELAY = 1  # neuron type number of the splitters; those of the layers follow, one a leak
 
@@ -28,27 +31,17 @@ class Assembled:
     layer_levels: tuple[int, ...]
 
 
-def assemble(fan: FanOut, sizes: Sequence[int], n_lines: int, vote: NDArray[np.int16], chip: Chip) -> Assembled:
-    """Number the cores by stage, align delays by level, write every table. `sizes` are the neurons of each layer."""
+def assemble(fan: FanOut, net: Network, chip: Chip) -> Assembled:
+    """Number the cores by stage, set delays by level, write every table."""
     stage = np.array([2 * draft.layer + (draft.depth == 0) for draft in fan.cores], np.int32)
-    # By depth inside a stage, then as made: ids run layer by layer, as in IBM's files.
-    order = np.lexsort((np.array([draft.depth for draft in fan.cores]), stage))
+    # By level inside a stage, then as made: ids run layer by layer, as in IBM's files.
+    order = np.lexsort((fan.level, stage))
     number = np.empty(len(order), np.int64)
     number[order] = np.arange(len(order))
-    drafts = [fan.cores[old] for old in order]
-    layer_levels = np.cumsum(fan.depths) + np.arange(len(fan.depths))
-    level = _levels(drafts, fan.depths, layer_levels)
-    graph = _graph(fan, drafts, number, level, n_lines, vote, chip)
-    probe_core, probe_neuron = _probes(drafts, sizes)
-    levels = tuple(int(ticks) for ticks in layer_levels[: len(sizes)])
-    return Assembled(graph, level, stage[order], probe_core, probe_neuron, levels)
-
-
-def _levels(drafts: Sequence[Draft], depths: Sequence[int], layers: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Ticks from the input to each core. All tiles of a layer share one level, so the votes leave together."""
-    before = layers - np.array(depths) - 1  # splitters of depth d before layer l run d ticks after layer l-1
-    levels = [before[d.layer] + d.depth if d.depth else layers[d.layer] for d in drafts]
-    return np.array(levels, np.int32)
+    drafts, level = [fan.cores[old] for old in order], fan.level[order]
+    graph = _graph(fan, drafts, number, level, net, chip)
+    probe_core, probe_neuron = _probes(drafts, net)
+    return Assembled(graph, level, stage[order], probe_core, probe_neuron, fan.layer_levels)
 
 
 def _graph(
@@ -56,15 +49,14 @@ def _graph(
     drafts: Sequence[Draft],
     number: NDArray[np.int64],
     level: NDArray[np.int32],
-    n_lines: int,
-    vote: NDArray[np.int16],
+    net: Network,
     chip: Chip,
 ) -> CoreGraph:
     core, axon, delay = _targets(drafts, number, level, chip)
     types, neuron_type = _types(drafts, chip)
     crossbar, crossbar_of = _crossbars(drafts, chip)
     entry_core = number[fan.entry[:, 0]]
-    pins = np.flatnonzero(vote >= 0)
+    pins = np.flatnonzero(net.vote >= 0)
     return CoreGraph(
         origin="compiled",
         negative_inclusive=False,
@@ -77,12 +69,12 @@ def _graph(
         target_core=core,
         target_axon=axon,
         delay=delay,
-        input_start=np.searchsorted(fan.line, np.arange(n_lines + 1)).astype(np.int32),
+        input_start=np.searchsorted(fan.line, np.arange(net.sizes[0] + 1)).astype(np.int32),
         input_core=entry_core.astype(np.int32),
         input_axon=fan.entry[:, 1].astype(np.uint8),
         input_delay=level[entry_core].astype(np.uint8),
         output_pin=pins.astype(np.int32),
-        output_answer=vote[pins].astype(np.int16),
+        output_answer=net.vote[pins].astype(np.int16),
     )
 
 
@@ -91,65 +83,71 @@ def _targets(
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.uint8]]:
     """(target core, target axon, delay), each [C, N]. A spike waits until its target's level is due."""
     shape = (len(drafts), chip.neurons)
-    core, axon, delay = np.full(shape, CoreGraph.NO_TARGET, np.int32), np.zeros(shape, np.uint8), np.zeros(shape, int)
+    core, axon = np.full(shape, CoreGraph.NO_TARGET, np.int32), np.zeros(shape, np.uint8)
+    delay = np.zeros(shape, np.uint8)
     for i, draft in enumerate(drafts):
-        n = len(draft.base)
+        n = len(draft.source)
         to, axon[i, :n] = draft.targets[:, 0], draft.targets[:, 1]
         inside, near = to >= 0, number[np.maximum(to, 0)]
         core[i, :n] = np.where(inside, near, to)
         delay[i, :n] = np.where(inside, level[near] - level[i], 1)
-    return core, axon, delay.astype(np.uint8)
+    return core, axon, delay
 
 
 def _types(drafts: Sequence[Draft], chip: Chip) -> tuple[NeuronTypes, NDArray[np.uint16]]:
     """The relay and one type a leak, and the type of every neuron."""
-    tiles = [draft.tile for draft in drafts if draft.tile]
-    leaks = np.unique(np.concatenate([tile.leak for tile in tiles]))
+    found = [np.unique(tile.leak) for draft in drafts for tile in draft.tiles]
+    leaks = np.unique(np.concatenate(found))
     trinary = np.zeros((len(leaks), chip.axon_types), np.int16)
-    trinary[:, :2] = (-1, 1)
+    trinary[:, :2] = SIGNS
     relay = np.ones((1, chip.axon_types), np.int16)
     neuron_type = np.zeros((len(drafts), chip.neurons), np.uint16)
     for i, draft in enumerate(drafts):
-        kinds = RELAY if draft.tile is None else RELAY + 1 + np.searchsorted(leaks, draft.tile.leak)[draft.base]
-        neuron_type[i, : len(draft.base)] = kinds
+        own = [np.searchsorted(leaks, tile.leak) + RELAY + 1 for tile in draft.tiles]
+        kinds = np.concatenate([*own, np.full(draft.n_axons, RELAY)])
+        neuron_type[i, : len(draft.source)] = kinds[draft.source]
     return NeuronTypes.of(np.concatenate([relay, trinary]), np.concatenate([[0], leaks])), neuron_type
 
 
 def _axon_types(drafts: Sequence[Draft], chip: Chip) -> NDArray[np.uint8]:
-    """[C, A]: 0 and 1 in turn where axons come in pairs, 0 on splitters."""
+    """[C, A]: 0 and 1 in turn where axons come in pairs, then single ones, 0 on splitters."""
     kinds = np.full((len(drafts), chip.axons), CoreGraph.UNUSED_AXON, np.uint8)
     for i, draft in enumerate(drafts):
-        if draft.tile is None:
-            kinds[i, : draft.base.max() + 1] = 0
-        else:
-            used = 2 * len(draft.tile.inputs)
-            kinds[i, :used] = np.arange(used) % 2
+        kinds[i, : draft.n_axons] = 0
+        if draft.tiles:
+            for tile, at in zip(draft.tiles, core_axons(draft.tiles)[0], strict=True):
+                kinds[i, at] = tile.kernel.kind
     return kinds
 
 
 def _crossbars(drafts: Sequence[Draft], chip: Chip) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     """(distinct crossbars [P, W, N], the one of each core [C])."""
-    columns: dict[int, NDArray[np.uint64]] = {}  # by identity of the weights, which tiles share
+    columns: dict[tuple[int, ...], NDArray[np.uint64]] = {}  # by identity of the kernels, which tiles share
     known: dict[bytes, int] = {}
     distinct: list[NDArray[np.uint64]] = []
+    relays = relay_columns(chip)
     crossbar_of = np.zeros(len(drafts), np.int32)
     for i, draft in enumerate(drafts):
-        if draft.tile is not None and id(draft.tile.weights) not in columns:
-            columns[id(draft.tile.weights)] = _pair_columns(draft.tile.weights, chip)
-        base = relay_columns(chip) if draft.tile is None else columns[id(draft.tile.weights)]
-        crossbar = np.zeros((base.shape[1], chip.neurons), np.uint64)
-        crossbar[:, : len(draft.base)] = base[draft.base].T
-        crossbar_of[i] = known.setdefault(crossbar.tobytes(), len(distinct))
+        kernels = tuple(id(tile.kernel) for tile in draft.tiles)
+        if kernels not in columns:
+            columns[kernels] = np.concatenate([_columns(draft.tiles, chip), relays])
+        # Between the columns of the tiles and those of the relays there is no gap: neuron sources index both.
+        crossbar = np.zeros((columns[kernels].shape[1], chip.neurons), np.uint64)
+        crossbar[:, : len(draft.source)] = columns[kernels][draft.source].T
+        crossbar_of[i] = known.setdefault(sha256(crossbar.tobytes()).digest(), len(distinct))
         if crossbar_of[i] == len(distinct):
             distinct.append(crossbar)
     return np.stack(distinct), crossbar_of
 
 
-def _pair_columns(weights: NDArray[np.int8], chip: Chip) -> NDArray[np.uint64]:
-    """Trinary weights [n, m] -> columns [m, W]: -1 connects the even axon of an input, +1 the odd one."""
-    axons = np.zeros((weights.shape[1], chip.axons), bool)
-    axons[:, 0 : 2 * len(weights) : 2] = weights.T == -1
-    axons[:, 1 : 2 * len(weights) : 2] = weights.T == 1
+def _columns(tiles: Sequence[Tile], chip: Chip) -> NDArray[np.uint64]:
+    """Columns [base neurons, W] of the tiles of a core, each on axons of its own."""
+    axons = np.zeros((sum(len(tile.outputs) for tile in tiles), chip.axons), bool)
+    first = 0
+    for tile, at in zip(tiles, core_axons(tiles)[0] if tiles else [], strict=True):
+        kernel, last = tile.kernel, first + len(tile.outputs)
+        axons[first:last, at] = (kernel.weights[kernel.row] == np.array(SIGNS)[kernel.kind][:, None]).T
+        first = last
     return pack_words(axons)
 
 
@@ -158,12 +156,14 @@ def relay_columns(chip: Chip) -> NDArray[np.uint64]:
     return pack_words(np.eye(chip.axons, dtype=bool))
 
 
-def _probes(drafts: Sequence[Draft], sizes: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """For every neuron of every layer, (core, neuron) of its first copy."""
+def _probes(drafts: Sequence[Draft], net: Network) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """For every neuron of every layer, (core, neuron) of the first copy of the one that stands for it."""
+    sizes = net.sizes[1:]
     firsts = np.cumsum([0, *sizes])
     core, neuron = np.full(firsts[-1], -1, np.int32), np.zeros(firsts[-1], np.uint8)
     for i, draft in enumerate(drafts):
-        if draft.tile is not None:
-            features = firsts[draft.layer] + draft.tile.outputs
+        if draft.tiles:
+            features = firsts[draft.tiles[0].layer] + np.concatenate([tile.outputs for tile in draft.tiles])
             core[features], neuron[features] = i, np.arange(len(features))
-    return core, neuron
+    stand = np.concatenate([first + level.stand.ravel() for first, level in zip(firsts, net.levels[1:], strict=False)])
+    return core[stand], neuron[stand]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from deploy.chip import chip_named
 from deploy.compiled import save_compiled
 from deploy.compiler import compile_spec
+from deploy.reduce import reductions
 from deploy.spec import load_spec
 from deploy.usage import usage_text
 from rl.command import launch, run, settings
@@ -27,7 +29,11 @@ class ChipSettings:
 
     board: str
     seed: int
-    host_copies: bool
+    host_copies: int
+    reduce: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        need(self.host_copies >= 1, "chip.host_copies", self.host_copies, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ def command(config: BuildRun) -> int:
     name = label(config.games)
     spec, origin = load_spec(find(STUDENT, name, config.root))
     start = time.monotonic()
-    compiled = compile_spec(spec, chip_named(config.chip.board), config.chip.seed, config.chip.host_copies)
+    own = config.chip
+    compiled = compile_spec(spec, chip_named(own.board), own.seed, own.host_copies, own.reduce)
     wall_s = time.monotonic() - start
     path = Path(config.root) / name / CHIP
     save_compiled(compiled, path, {"student": origin})
@@ -70,10 +77,19 @@ def command(config: BuildRun) -> int:
     return 0
 
 
+def spelled_out(tree: dict[str, Any]) -> dict[str, Any]:
+    """`chip.reduce: true` as the list of all reductions, false as an empty one."""
+    chip = tree["chip"]
+    if isinstance(chip.get("reduce"), bool):
+        chip["reduce"] = list(reductions(chip["reduce"]))
+    return tree
+
+
 @hydra.main(version_base=None, config_path="../conf", config_name="build")
 def main(tree: DictConfig) -> None:
     """Compile a student."""
-    run(lambda: command(settings(BuildRun, OmegaConf.to_container(tree, resolve=True))))  # type: ignore[arg-type]
+    values: Any = OmegaConf.to_container(tree, resolve=True)
+    run(lambda: command(settings(BuildRun, spelled_out(values))))
 
 
 if __name__ == "__main__":

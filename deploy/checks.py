@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.chip import Chip
-from deploy.cores import CoreGraph
+from deploy.chip import Chip, CompileError
+from deploy.cores import CoreGraph, pin_of
 
-EVEN_BITS = np.uint64(0x5555_5555_5555_5555)
+MOST_LINES = 200  # of a report
 
 
-def graph_violations(graph: CoreGraph, chip: Chip) -> Iterator[str]:
-    """What no graph may do on this chip, compiled or imported."""
+def refuse_all(problems: Iterable[str]) -> None:
+    """Raise one CompileError that lists the violations, and counts those beyond the first 200; nothing where none."""
+    listed = list(problems)
+    if not listed:
+        return
+    more = [f"and {len(listed) - MOST_LINES} more"] if len(listed) > MOST_LINES else []
+    raise CompileError(f"{len(listed)} limits broken\n" + "\n".join([*listed[:MOST_LINES], *more]))
+
+
+def graph_violations(graph: CoreGraph, chip: Chip, stochastic: bool = False) -> Iterator[str]:
+    """What no graph may do on this chip, compiled or imported; random draws only where `stochastic` asks for them.
+
+    Potentials need no check of their own: within these limits no neuron that resets passes 262,143 + 256 * 255 + 255,
+    and those with gamma 1 or 2 have no bound before they run.
+    """
     cores, axons, neurons = graph.shape
     if cores > chip.cores:
         yield f"graph: {cores} cores used, {chip.cores} exist on {chip.name}; try fewer features or a smaller map"
@@ -22,13 +35,18 @@ def graph_violations(graph: CoreGraph, chip: Chip) -> Iterator[str]:
         yield f"graph: cores of {axons}x{neurons}, {chip.axons}x{chip.neurons} on {chip.name}; compile for this chip"
     if graph.types.weight.shape[1] > chip.axon_types:
         yield f"graph: {graph.types.weight.shape[1]} axon types, {chip.axon_types} exist on {chip.name}; use fewer"
-    if int(graph.delay.max(initial=0)) > chip.max_delay:
-        core, neuron = np.argwhere(graph.delay > chip.max_delay)[0]
+    for core, neuron in np.argwhere(graph.delay > chip.max_delay):
+        delay = graph.delay[core, neuron]
+        yield f"core {core}, neuron {neuron}: delay {delay}, allowed 1..{chip.max_delay}; relay it through another core"
+    for entry in np.flatnonzero(graph.input_delay > chip.max_delay):
+        line = int(np.searchsorted(graph.input_start, entry, side="right")) - 1
         yield (
-            f"core {core}, neuron {neuron}: delay {graph.delay[core, neuron]}, "
-            f"allowed 1..{chip.max_delay}; relay it through another core"
+            f"input line {line}, core {graph.input_core[entry]}, axon {graph.input_axon[entry]}: delay "
+            f"{graph.input_delay[entry]}, allowed 0..{chip.max_delay}; relay it through another core"
         )
     yield from _type_violations(graph, chip)
+    if not stochastic:
+        yield from _random_violations(graph)
 
 
 def _type_violations(graph: CoreGraph, chip: Chip) -> Iterator[str]:
@@ -41,13 +59,30 @@ def _type_violations(graph: CoreGraph, chip: Chip) -> Iterator[str]:
         ("reset", t.reset, chip.max_potential),
         ("initial", t.initial, chip.max_potential),
     ):
-        worst = int(np.abs(values.astype(np.int64)).max(initial=0))
-        if worst > limit:
-            yield f"types.{name}: magnitude {worst}, allowed {limit} on {chip.name}; scale the weights down"
+        for at in np.argwhere(np.abs(values.astype(np.int64)) > limit):
+            value, place = values[tuple(at)], "".join(f"[{i}]" for i in at)
+            yield (
+                f"types.{name}{place}: magnitude {abs(int(value))}, allowed {limit} on {chip.name}; "
+                f"scale it down{_first_neuron(graph, int(at[0]))}"
+            )
+
+
+def _random_violations(graph: CoreGraph) -> Iterator[str]:
+    for kind in np.flatnonzero(graph.types.stochastic):
+        yield (
+            f"types[{kind}]: draws random numbers, allowed only on request; the real chip's are not "
+            f"public{_first_neuron(graph, int(kind))}"
+        )
+
+
+def _first_neuron(graph: CoreGraph, kind: int) -> str:
+    """Where a type is used first, and how often."""
+    used = np.argwhere(graph.neuron_type == kind + 1)
+    return f" (core {used[0][0]}, neuron {used[0][1]} and {len(used) - 1} more)" if len(used) else " (no neuron)"
 
 
 def compiled_violations(graph: CoreGraph, level: NDArray[np.int32]) -> Iterator[str]:
-    """What no graph of our compiler may do: axons have one driver each, and a core speaks of one picture."""
+    """What no graph of our compiler may do: axons have one driver each, pins too, and a core speaks of one picture."""
     drivers = count_drivers(graph)
     used = graph.axon_type != CoreGraph.UNUSED_AXON
     for wrong, what in (
@@ -55,23 +90,82 @@ def compiled_violations(graph: CoreGraph, level: NDArray[np.int32]) -> Iterator[
         (used & (drivers == 0), "drivers, needs 1; drop the axon"),
         (~used & (drivers > 0), "drivers, but is unused; drop the neuron"),
     ):
-        for core, axon in np.argwhere(wrong)[:3]:
+        for core, axon in np.argwhere(wrong):
             yield f"core {core}, axon {axon}: {drivers[core, axon]} {what}"
     core, neuron = np.nonzero(graph.target_core >= 0)
-    late = level[graph.target_core[core, neuron]] - level[core] != graph.delay[core, neuron]
-    for c, n in zip(core[late][:3], neuron[late][:3], strict=True):
-        yield f"core {c}, neuron {n}: delay {graph.delay[c, n]} misses the level of its target; align the delays"
+    due = level[graph.target_core[core, neuron]] - level[core]
+    for i in np.flatnonzero(due != graph.delay[core, neuron]):
+        delay = graph.delay[core[i], neuron[i]]
+        yield f"core {core[i]}, neuron {neuron[i]}: delay {delay}, its target is due after {due[i]}; align the delays"
+    yield from _line_violations(graph, level)
+    yield from _pin_violations(graph)
     yield from _pair_violations(graph)
 
 
+def _line_violations(graph: CoreGraph, level: NDArray[np.int32]) -> Iterator[str]:
+    lines = np.repeat(np.arange(graph.n_inputs), np.diff(graph.input_start))
+    for entry in np.flatnonzero(level[graph.input_core] != graph.input_delay):
+        core = graph.input_core[entry]
+        yield (
+            f"input line {lines[entry]}, core {core}, axon {graph.input_axon[entry]}: delay "
+            f"{graph.input_delay[entry]}, the core is due after {level[core]}; align the delays"
+        )
+
+
+def _pin_violations(graph: CoreGraph) -> Iterator[str]:
+    core, neuron, _ = graph.pins()
+    pins = pin_of(graph.target_core[core, neuron], graph.target_axon[core, neuron])
+    _, which, count = np.unique(pins, return_inverse=True, return_counts=True)
+    for i in np.flatnonzero(count[which] > 1):
+        yield f"core {core[i]}, neuron {neuron[i]}: pin {pins[i]} has {count[which[i]]} drivers, allowed 1; use another"
+
+
 def _pair_violations(graph: CoreGraph) -> Iterator[str]:
-    """Axons 2i and 2i+1 of a tile stand for the weights -1 and +1 of one input: never both."""
-    pairs = graph.crossbar & (graph.crossbar >> np.uint64(1)) & EVEN_BITS
-    both = np.bitwise_or.reduce(pairs, axis=(1, 2)) != 0
-    if graph.axon_type.shape[1] < 2:
+    """An even axon of type 0 and the type 1 behind it are the weights -1 and +1 of one input: never both."""
+    kinds = np.full((len(graph.axon_type), 64 * graph.crossbar.shape[1]), CoreGraph.UNUSED_AXON, np.uint8)
+    kinds[:, : graph.axon_type.shape[1]] = graph.axon_type
+    first = np.zeros(kinds.shape, bool)
+    first[:, ::2] = (kinds[:, ::2] == 0) & (kinds[:, 1::2] == 1)
+    pairs = np.packbits(first, axis=1, bitorder="little").view("<u8").astype(np.uint64)  # [C, W]
+    both = graph.crossbar & (graph.crossbar >> np.uint64(1))
+    suspects = np.bitwise_or.reduce(both, axis=2)[graph.crossbar_of] & pairs
+    for core in np.unique(np.nonzero(suspects)[0]):
+        found = both[graph.crossbar_of[core]] & pairs[core][:, None]
+        for word, neuron in np.argwhere(found):
+            for bit in (bit for bit in range(64) if int(found[word, neuron]) >> bit & 1):
+                where = f"core {core}, neuron {neuron}, axons {64 * word + bit} and {64 * word + bit + 1}"
+                yield f"{where}: weights -1 and +1 on one input, allowed one of them; make the crossbar again"
+
+
+def cell_violations(place: NDArray[np.int16], chip: Chip) -> Iterator[str]:
+    """What no placement [C, 3] (chip, x, y) may do: cells must exist and hold one core."""
+    for core in np.flatnonzero(
+        ((place < 0) | (place >= (chip.chips_x * chip.chips_y, chip.width, chip.height))).any(1)
+    ):
+        yield f"core {core}: place {_cell(place[core])} does not exist on {chip.name}; place it again"
+    cells, which, count = np.unique(place, axis=0, return_inverse=True, return_counts=True)
+    for cell in np.flatnonzero(count > 1):
+        cores = ", ".join(str(core) for core in np.flatnonzero(which.ravel() == cell))
+        yield f"place: {_cell(cells[cell])} holds cores {cores}, allowed one; place them again"
+
+
+def _cell(cell: NDArray[np.int16]) -> str:
+    return f"chip {cell[0]}, x {cell[1]}, y {cell[2]}"
+
+
+def reach_violations(graph: CoreGraph, place: NDArray[np.int16], chip: Chip) -> Iterator[str]:
+    """Neurons whose targets lie farther off than a packet travels, given places [C, 3] (chip, x, y)."""
+    place = place.astype(np.int64)
+    chips = np.stack([place[:, 0] % chip.chips_x, place[:, 0] // chip.chips_x], axis=1)
+    xy = chips * (chip.width, chip.height) + place[:, 1:]
+    if (np.ptp(xy, axis=0) <= chip.reach).all():
         return
-    for core in np.flatnonzero(both[graph.crossbar_of] & (graph.axon_type[:, 1] == 1))[:3]:
-        yield f"core {core}: weights -1 and +1 on one input, allowed one of them; make the crossbar again"
+    core, neuron = np.nonzero(graph.target_core >= 0)
+    hops = xy[graph.target_core[core, neuron]] - xy[core]
+    for i in np.flatnonzero((np.abs(hops) > chip.reach).any(axis=1)):
+        target, (dx, dy) = graph.target_core[core[i], neuron[i]], hops[i]
+        where = f"core {core[i]}, neuron {neuron[i]}: target core {target} lies {dx}, {dy} away"
+        yield f"{where}, allowed {chip.reach} in x and in y; relay it through a core between"
 
 
 def count_drivers(graph: CoreGraph) -> NDArray[np.int64]:

@@ -51,8 +51,15 @@ class Chip:
 CHIPS: Mapping[str, Chip] = MappingProxyType(
     {
         "ns1e": Chip("ns1e", width=64, height=64, axons=256, neurons=256),
+        "ns16e": Chip("ns16e", width=64, height=64, axons=256, neurons=256, chips_x=4, chips_y=4),
+        # How its four boards are joined is not published: taken as two by two of them, edge to edge.
+        "ns16e4": Chip("ns16e4", width=64, height=64, axons=256, neurons=256, chips_x=8, chips_y=8),
         # For tests: no two sizes equal, and more than one 64-bit word of axons.
         "tiny": Chip("tiny", width=11, height=13, axons=70, neurons=44, axon_types=3, max_delay=9),
+        # A board of four, each too small for the students of the tests.
+        "tiny4": Chip(
+            "tiny4", width=7, height=9, axons=70, neurons=44, chips_x=2, chips_y=2, axon_types=3, max_delay=9
+        ),
     }
 )
 

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.checks import compiled_violations, graph_violations
-from deploy.chip import CompileError, chip_named
+from deploy.checks import cell_violations, compiled_violations, graph_violations, refuse_all
+from deploy.chip import chip_named
 from deploy.cores import CoreGraph, described, graph_arrays, graph_facts, graph_of, need
 from deploy.files import FormatError, read_arrays, write_arrays
 from deploy.spec import Head
 from deploy.usage import StageUse, Usage
 
-KIND, VERSION = "spikecade-chip", (1, 0)
+KIND, VERSION = "spikecade-chip", (1, 1)  # 1.1: what each reduction saved
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -98,10 +98,7 @@ def check_compiled(compiled: Compiled) -> None:
     problems = [*graph_violations(compiled.graph, chip), *compiled_violations(compiled.graph, compiled.level)]
     if compiled.graph.n_answers > compiled.n_answers:
         problems.append(f"output_answer: {compiled.graph.n_answers} answers, the heads have {compiled.n_answers}")
-    if len(np.unique(compiled.place, axis=0)) < len(compiled.place):
-        problems.append("place: two cores on one cell; place them again")
-    if problems:
-        raise CompileError(f"{len(problems)} limits broken\n" + "\n".join(problems))
+    refuse_all([*problems, *cell_violations(compiled.place, chip)])
 
 
 def _compiled(facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Compiled:
@@ -120,4 +117,5 @@ def _compiled(facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> C
 
 def _usage(facts: Mapping[str, Any]) -> Usage:
     total = {str(name): (int(used), int(available)) for name, (used, available) in facts["total"].items()}
-    return Usage(str(facts["chip"]), total, tuple(StageUse(**stage) for stage in facts["stages"]))
+    saved = {str(name): int(cores) for name, cores in facts.get("saved", {}).items()}
+    return Usage(str(facts["chip"]), total, tuple(StageUse(**stage) for stage in facts["stages"]), saved)

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Collection
 
-from deploy.assemble import assemble
-from deploy.checks import compiled_violations, graph_violations
+from deploy.align import align
+from deploy.assemble import Assembled, assemble
+from deploy.checks import compiled_violations, graph_violations, refuse_all
 from deploy.chip import Chip, refuse
 from deploy.compiled import Compiled
-from deploy.fanout import fan_out
+from deploy.fanout import FanOut, fan_out
 from deploy.lower import lower
 from deploy.place import place
+from deploy.reduce import ANALYSED, Network, analyse, reductions, same_network
 from deploy.spec import StudentSpec
-from deploy.usage import usage
+from deploy.tiling import naive_cores
+from deploy.usage import Usage, usage
 
 
-def compile_spec(spec: StudentSpec, chip: Chip, seed: int = 0, host_copies: bool = False) -> Compiled:
-    """Passes: lower, fan out, assemble, check, place. Equal arguments give an equal result, to the bit.
+def compile_spec(
+    spec: StudentSpec, chip: Chip, seed: int = 0, host_copies: int = 1, reduce: bool | Collection[str] = ()
+) -> Compiled:
+    """Map, check, place. Equal arguments give an equal result, to the bit.
 
-    `host_copies`: the host injects an input spike once for each axon that reads it, which saves the splitter cores at
-    the input and costs input bandwidth. Raises CompileError listing every limit of the chip that is broken.
+    `host_copies`: spikes that the host may inject for one input line, 1 or more; splitter cores do the rest. `reduce`:
+    the exact reductions to apply, True for all (`deploy.reduce.REDUCTIONS`). Raises CompileError listing every limit
+    of the chip that is broken.
     """
-    sizes = [math.prod(layer.out_shape) for layer in spec.layers]
-    n_lines = math.prod(spec.front.out_shape)
-    tiles = lower(spec, chip, host_copies)  # layers -> tiles that fit a core
-    fan = fan_out(tiles, sizes, n_lines, spec.vote, chip, host_copies)  # copies, splitters
-    made = assemble(fan, sizes, n_lines, spec.vote, chip)  # numbers, levels, delays, tables
-    refuse([*graph_violations(made.graph, chip), *compiled_violations(made.graph, made.level)])
+    made, use = unplaced(spec, chip, host_copies, reduce)
     placed = place(made.graph, chip, seed)
     return Compiled(
         graph=made.graph,
@@ -38,7 +39,48 @@ def compile_spec(spec: StudentSpec, chip: Chip, seed: int = 0, host_copies: bool
         layer_levels=made.layer_levels,
         heads=spec.heads,
         spec_digest=spec.digest,
-        usage=usage(made.graph, made.stage, made.level, [layer.name for layer in spec.layers], chip),
+        usage=use,
         mean_hops=(placed.hops_before, placed.hops),
         seed=seed,
     )
+
+
+def unplaced(
+    spec: StudentSpec, chip: Chip, host_copies: int = 1, reduce: bool | Collection[str] = ()
+) -> tuple[Assembled, Usage]:
+    """(checked graph, what it uses of the chip): everything of `compile_spec` but places."""
+    passes = reductions(reduce)
+    net, fan = mapped(spec, chip, host_copies, passes)
+    made = assemble(fan, net, chip)
+    refuse_all([*graph_violations(made.graph, chip), *compiled_violations(made.graph, made.level)])
+    names = [layer.name for layer in spec.layers]
+    saved = saved_by(spec, chip, host_copies, passes, len(fan.cores))
+    return made, usage(made.graph, made.stage, made.level, names, chip, naive_cores(spec, chip), saved)
+
+
+def mapped(spec: StudentSpec, chip: Chip, host_copies: int = 1, passes: Collection[str] = ()) -> tuple[Network, FanOut]:
+    """The network as it is built, and its cores with their targets: analyse, lower, fan out, align."""
+    if host_copies < 1:
+        refuse([f"host_copies: found {host_copies}, must be 1 or more; a line that is never injected says nothing"])
+    net = analyse(spec, passes)  # what never changes, what is equal
+    return net, _cores_of(net, chip, host_copies, passes)
+
+
+def _cores_of(net: Network, chip: Chip, host_copies: int, passes: Collection[str]) -> FanOut:
+    tiles = lower(net, chip, passes, host_copies)  # layers -> tiles that fit a core
+    fan = fan_out(tiles, net, chip, host_copies, passes)  # copies, splitters
+    return align(fan, chip)  # relays where a delay is too long
+
+
+def saved_by(spec: StudentSpec, chip: Chip, host_copies: int, passes: tuple[str, ...], reached: int) -> dict[str, int]:
+    """Cores that each pass saves where it joins those before it; `reached` is the number with all of them."""
+    counts: list[int] = []
+    net = None
+    for n in range(len(passes)):
+        before, joined = net, passes[n - 1 : n]
+        if net is None or (joined and joined[0] in ANALYSED):
+            net = analyse(spec, passes[:n])
+        # A pass that found nothing saves nothing: no need to map the same network again.
+        same = before is not None and joined[0] in ANALYSED and same_network(before, net)
+        counts.append(counts[-1] if same else len(_cores_of(net, chip, host_copies, passes[:n]).cores))
+    return {name: before - after for name, before, after in zip(passes, counts, [*counts, reached][1:], strict=True)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ class Damage:
 
     A dead neuron never fires and keeps its initial potential. An axon's fault acts where the core reads it, whatever
     its drivers send. A spike is lost on its way, to an axon or to a pin, independently of all others; input spikes are
-    not lost. `lost` spikes were sent: they count as fired.
+    not lost. `lost` spikes were sent: they count as fired. Raises ValueError naming the field.
     """
 
     dead: NDArray[np.bool_]  # [C, N]  neurons
@@ -39,8 +39,14 @@ class Damage:
 
 
 def no_damage(graph: CoreGraph) -> Damage:
+    """Everything works."""
     cores, axons, neurons = graph.shape
     return Damage(np.zeros((cores, neurons), bool), np.zeros((cores, axons), np.uint8), 0.0, 0)
+
+
+def without_dead(graph: CoreGraph, damage: Damage) -> CoreGraph:
+    """The graph whose dead neurons do not exist; what they would have begun with is the caller's to keep."""
+    return replace(graph, neuron_type=np.where(damage.dead, 0, graph.neuron_type).astype(np.uint16))
 
 
 def random_damage(

@@ -7,16 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.chance import limit_of, streams
 from deploy.checks import count_drivers
 from deploy.cores import RING, CoreGraph
+from deploy.damage import STUCK, WHOLE, Damage, no_damage, without_dead
 from deploy.emulator import (
     MAX_POTENTIAL,
     Bits,
     check_lines,
+    check_run,
+    drawing_cores,
+    drawn_weights,
+    fixed_weights,
     pack_words,
     per_neuron,
     potential_error,
-    refuse_stochastic,
     type_planes,
 )
 from deploy.kernels import State, Tables, run
@@ -27,18 +32,18 @@ NEVER = 1 << 30  # a threshold that no sum reaches
 class LazyEngine:
     """Runs a CoreGraph like `Emulator`, with the same methods and the same spikes, one thread, no lock held."""
 
-    def __init__(self, graph: CoreGraph) -> None:
-        """Raises EmulationError where the graph draws random numbers."""
-        refuse_stochastic(graph)
-        self.graph = graph
-        self._tables = tables_of(graph)
+    def __init__(self, graph: CoreGraph, *, seed: int | None = None, damage: Damage | None = None) -> None:
+        """Arguments and errors as of `Emulator`."""
+        check_run(graph, seed, damage)
+        self.graph, self._damage = graph, damage or no_damage(graph)
+        self._tables = tables_of(graph, seed or 0, self._damage)
         self._pins = graph.pins()
         self.reset()
 
     def reset(self) -> None:
         """Back to before the first tick: initial potentials, nothing under way."""
         self.tick = 0
-        self._state = state_of(self.graph, self._tables)
+        self._state = state_of(self.graph, self._tables, self._damage)
 
     def step(self, lines: Bits) -> Bits:
         """One tick. Lines [I] -> spikes [C, N]; raises EmulationError where a potential leaves +-393,215."""
@@ -56,8 +61,7 @@ class LazyEngine:
     @property
     def fired(self) -> Bits:
         """[C, N] spikes of the last tick."""
-        flat = self._state.fired.astype("<u8", copy=False).view(np.uint8)
-        return np.unpackbits(flat, axis=1, count=self.graph.shape[2], bitorder="little").astype(bool)
+        return unpack_words(self._state.fired, self.graph.shape[2])
 
     @property
     def potential(self) -> NDArray[np.int32]:
@@ -72,20 +76,22 @@ class LazyEngine:
     def pins(self) -> Bits:
         """[O] pins that spiked in the last tick, whatever their delay; several neurons on one pin are OR-ed."""
         core, neuron, index = self._pins
-        word = self._state.fired[core, neuron >> 6]
+        word = self._state.sent[core, neuron >> 6]
         pins = np.zeros(len(self.graph.output_pin), bool)
         pins[index[(word >> (neuron & 63).astype(np.uint64)) & np.uint64(1) != 0]] = True
         return pins
 
 
-def tables_of(graph: CoreGraph) -> Tables:
+def tables_of(whole: CoreGraph, seed: int, damage: Damage) -> Tables:
     """Lay a graph out for the kernels and find where their shortcuts hold."""
-    types = graph.types
+    graph = without_dead(whole, damage)
+    types, broken = graph.types, damage.axon != WHOLE
     extra = {
         name: np.concatenate([[0], getattr(types, name)]).astype(np.int32)
-        for name in ("leak", "alpha", "beta", "gamma", "kappa", "epsilon")
+        for name in ("leak", "alpha", "beta", "gamma", "kappa", "epsilon", "random_leak", "random_mask")
     }
     shared = np.argwhere(count_drivers(graph) > 1)
+    input_start, entry = _working_entries(graph, broken)
     return Tables(
         crossbar=np.ascontiguousarray(graph.crossbar),
         crossbar_of=graph.crossbar_of,
@@ -98,27 +104,47 @@ def tables_of(graph: CoreGraph) -> Tables:
         **extra,
         after=np.concatenate([[0], types.reset]).astype(np.int32),
         negative_inclusive=graph.negative_inclusive,
-        routed=pack_words(graph.target_core >= 0),
+        drawing=drawing_cores(graph),
+        drawn_weight=drawn_weights(graph),
+        stream=streams(seed, graph.seed),
+        loss=streams(damage.seed, graph.seed),
+        loss_limit=limit_of(damage.lost),
+        routed=pack_words((graph.target_core >= 0) & ~_aims_at(graph, broken)),
         wire=_wires(graph, shared, graph.target_core, graph.target_axon, graph.delay),
         shared_axon=_address(graph, *shared.T),
-        input_start=graph.input_start,
-        input_wire=_wires(graph, shared, graph.input_core, graph.input_axon, graph.input_delay),
+        input_start=input_start,
+        input_wire=_wires(graph, shared, graph.input_core, graph.input_axon, graph.input_delay)[entry],
     )
 
 
-def state_of(graph: CoreGraph, tables: Tables) -> State:
+def _aims_at(graph: CoreGraph, broken: Bits) -> Bits:
+    """[C, N] True where a neuron's target is a broken axon [C, A] of the chip."""
+    core, axon = np.maximum(graph.target_core, 0), np.minimum(graph.target_axon, broken.shape[1] - 1)
+    return np.asarray(broken[core, axon] & (graph.target_core >= 0))
+
+
+def _working_entries(graph: CoreGraph, broken: Bits) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """(where each line starts [I+1], entries of the input table) without those at broken axons."""
+    works = ~broken[graph.input_core, graph.input_axon]
+    before = np.concatenate([[0], np.cumsum(works)])
+    return before[graph.input_start].astype(np.int32), np.flatnonzero(works)
+
+
+def state_of(graph: CoreGraph, tables: Tables, damage: Damage) -> State:
     """The state before the first tick."""
     (c, a, n), shared = graph.shape, len(tables.shared_axon)
     axon_words, neuron_words = -(-a // 64), -(-n // 64)
     eights = np.zeros(8 * neuron_words, "<u8")
+    fired = np.zeros((c, neuron_words), np.uint64)
     return State(
         lines=np.zeros(graph.n_inputs, bool),
         flips=np.zeros((RING, c * axon_words), np.uint64),
         steps=np.zeros((RING, shared), np.int32),
         drivers=np.zeros(shared, np.int32),
-        words=np.zeros((c, axon_words), np.uint64),
+        words=pack_words(damage.axon == STUCK),
         stale=np.ones(c, bool),
-        fired=np.zeros((c, neuron_words), np.uint64),
+        fired=fired,
+        sent=fired.copy() if damage.lost > 0 else fired,
         output=np.zeros(neuron_words, np.uint64),
         hits=np.zeros(n, np.int32),
         total=np.zeros(n, np.int32),
@@ -141,8 +167,15 @@ def memoryless_cores(graph: CoreGraph) -> NDArray[np.bool_]:
 
 def _weights(graph: CoreGraph) -> NDArray[np.int16]:
     """[C, G, N]"""
-    table = np.concatenate([np.zeros_like(graph.types.weight[:1]), graph.types.weight])
+    fixed = fixed_weights(graph)
+    table = np.concatenate([np.zeros_like(fixed[:1]), fixed])
     return np.ascontiguousarray(table[graph.neuron_type].transpose(0, 2, 1))
+
+
+def unpack_words(words: NDArray[np.uint64], bits: int) -> Bits:
+    """Words [C, V] -> the first bits [C, bits] of each row, as `pack_words` packs them."""
+    flat = words.astype("<u8", copy=False).view(np.uint8)
+    return np.unpackbits(flat, axis=1, count=bits, bitorder="little").astype(bool)
 
 
 def _last_used(graph: CoreGraph) -> NDArray[np.int32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.cores import CoreGraph, Trace
+from deploy.damage import Damage
+from deploy.dense import DenseEngine
 from deploy.emulator import Bits, EmulationError, Emulator
 from deploy.engine import LazyEngine
 
@@ -32,10 +34,16 @@ class Engine(Protocol):
     def spikes_per_core(self) -> NDArray[np.int32]: ...  # [C] of the last tick
 
 
-ENGINES: Mapping[str, Callable[[CoreGraph], Engine]] = MappingProxyType({"plain": Emulator, "lazy": LazyEngine})
+class MakesEngine(Protocol):
+    """The constructor that every engine has; a graph that draws random numbers needs a seed."""
+
+    def __call__(self, graph: CoreGraph, *, seed: int | None = None, damage: Damage | None = None) -> Engine: ...
 
 
-def engine_named(name: str) -> Callable[[CoreGraph], Engine]:
+ENGINES: Mapping[str, MakesEngine] = MappingProxyType({"plain": Emulator, "lazy": LazyEngine, "dense": DenseEngine})
+
+
+def engine_named(name: str) -> MakesEngine:
     """The engine of that name; raises EmulationError listing the known ones."""
     if name not in ENGINES:
         raise EmulationError(f"engine: found {name!r}, allowed {', '.join(ENGINES)}; name one of these")

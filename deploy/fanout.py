@@ -5,38 +5,69 @@ A producer's spare neurons are filled first; what is left goes to splitter cores
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.chip import Chip
-from deploy.cores import pin_target
-from deploy.lower import AXONS_AN_INPUT, Tile
+from deploy.cores import described, pin_target
+from deploy.handon import HandOn, hand_on, nothing_handed_on
+from deploy.lower import Tile, core_axons
+from deploy.reduce import Network
 
 Targets = NDArray[np.int64]  # [n, 2]  (core, axon) of each copy
+Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Draft:
-    """One core: what each neuron repeats and where it sends it. n neurons."""
+    """One core: the tiles it holds, axons that are only repeated, and what each of n neurons does.
 
-    layer: int  # a tile: its own layer; a splitter: the layer it feeds
-    depth: int  # 0: a tile; 1, 2, ..: splitters, so many ticks behind their producers
-    tile: Tile | None
-    base: NDArray[np.intp]  # [n]  a tile: index of its base neuron; a splitter: the axon it repeats
+    Neuron sources: 0 .. m-1 are the m base neurons of its tiles; m + a repeats axon a.
+    """
+
+    layer: int  # with tiles: their layer; a splitter: the layer it feeds
+    depth: int  # 0: with tiles; 1, 2, ..: splitters, so many ticks behind their producers
+    tiles: tuple[Tile, ...]
+    lines: int  # axons after those of the tiles
+    source: Ints  # [n]
     targets: Targets
 
+    __repr__ = described
 
-@dataclass(frozen=True, eq=False)
+    @property
+    def n_base(self) -> int:
+        return sum(len(tile.outputs) for tile in self.tiles)
+
+    @property
+    def n_axons(self) -> int:
+        return self.lines + sum(len(tile.kernel.row) for tile in self.tiles)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class FanOut:
     """Every core in the order in which tiles, then splitters, were made; targets are indices into `cores`."""
 
     cores: tuple[Draft, ...]
-    line: NDArray[np.int64]  # [E]  input line of each entry, rising
+    level: NDArray[np.int32]  # [C]  ticks from the input to the core
+    line: Ints  # [E]  input line of each entry, rising
     entry: Targets  # [E, 2]
-    depths: tuple[int, ...]  # splitter ticks before each layer
+    layer_levels: tuple[int, ...]  # the last core of each layer
+
+    __repr__ = described
+
+
+@dataclass(frozen=True, eq=False)
+class Wants:
+    """The targets of every feature of a level: those of feature f are start[f] .. start[f+1] - 1."""
+
+    start: Ints  # [F+1]
+    targets: Targets
+
+    def of(self, feature: int) -> Targets:
+        return self.targets[self.start[feature] : self.start[feature + 1]]
 
 
 @dataclass
@@ -68,6 +99,8 @@ class _Splitters:
     def serve(self, targets: Targets, slots: int, depth: int = 1) -> Targets:
         """At most `slots` targets that stand for all of them: direct ones first, then relays."""
         direct, links = divide(targets, slots, self._chip.neurons)
+        if not links:
+            return direct
         relays = [self.reach(link, depth) for link in links]
         return np.concatenate([direct, np.array(relays, np.int64).reshape(-1, 2)])
 
@@ -86,8 +119,8 @@ class _Splitters:
         return bins[-1]
 
     def _draft(self, depth: int, filled: _Bin) -> Draft:
-        base = np.repeat(np.arange(len(filled.axons)), [len(targets) for targets in filled.axons])
-        return Draft(self._layer, depth, None, base, np.concatenate(filled.axons))
+        source = np.repeat(np.arange(len(filled.axons)), [len(targets) for targets in filled.axons])
+        return Draft(self._layer, depth, (), len(filled.axons), source, np.concatenate(filled.axons))
 
 
 def divide(targets: Targets, slots: int, width: int) -> tuple[Targets, list[Targets]]:
@@ -96,6 +129,8 @@ def divide(targets: Targets, slots: int, width: int) -> tuple[Targets, list[Targ
         return targets, []
     links = min(slots, -(-(len(targets) - slots) // (width - 1)))
     direct = slots - links
+    if links == 1:
+        return targets[:direct], [targets[direct:]]
     return targets[:direct], np.array_split(targets[direct:], links)
 
 
@@ -115,72 +150,121 @@ def allot(needs: NDArray[np.intp], slots: int) -> NDArray[np.intp]:
 
 
 def fan_out(
-    layers: Sequence[Sequence[Tile]],
-    sizes: Sequence[int],
-    n_lines: int,
-    vote: NDArray[np.int16],
+    layers: Sequence[Sequence[tuple[Tile, ...]]],
+    net: Network,
     chip: Chip,
-    host_copies: bool = False,
+    host_copies: int = 1,
+    reduce: Collection[str] = (),
 ) -> FanOut:
-    """Give every feature its copies; `sizes` are the features of each layer. With `host_copies` the host injects an
-    input once for each axon that reads it, otherwise once, into a splitter core.
+    """Give every feature its copies. `layers` are the tiles of each core; the host injects up to `host_copies` spikes
+    for each input line, splitter cores do the rest.
     """
-    firsts = np.cumsum([0, *(len(tiles) for tiles in layers)])
-    total = int(firsts[-1])
-    lines = _wants(layers[0], 0, n_lines)
-    entries, splitters = _enter(lines, chip, total, host_copies)
-    cores: list[Draft] = []
-    depths = [_depth(splitters)]
-    for index, tiles in enumerate(layers):
-        last = index + 1 == len(layers)
-        wants = _pins(vote) if last else _wants(layers[index + 1], int(firsts[index + 1]), sizes[index])
-        stage = _Splitters(index + 1, chip, total + len(splitters))
-        cores += [_produce(tile, wants, chip, stage) for tile in tiles]
-        made = stage.drafts()
-        splitters += made
-        depths.append(_depth(made))
+    firsts = np.cumsum([0, *(len(cores) for cores in layers)])
+    wants = [wants_of(cores, int(first), size) for cores, first, size in zip(layers, firsts, net.sizes, strict=False)]
+    wants.append(_pins(net.vote))
+    handed = nothing_handed_on(len(layers[0]))
+    if "relay" in reduce:
+        spare = chip.neurons - np.array([_asked(tiles, wants[1]) for tiles in layers[0]], np.int64)
+        handed = hand_on(layers[0], np.maximum(spare, 0), net.sizes[0], host_copies, chip)
+    entries, splitters = _enter(_left(wants[0], handed), chip, int(firsts[-1]), host_copies)
+    stages, cores = [splitters], []
+    for index, own in enumerate(layers):
+        stage = _Splitters(index + 1, chip, int(firsts[-1]) + sum(len(made) for made in stages))
+        cores += [_produce(tiles, wants[index + 1], chip, stage) for tiles in own]
+        stages.append(stage.drafts())
+    cores[: len(layers[0])] = [_handing_on(draft, i, handed) for i, draft in enumerate(cores[: len(layers[0])])]
+    cores += [draft for made in stages for draft in made]
     line = np.repeat(np.arange(len(entries)), [len(targets) for targets in entries])
     entry = np.concatenate([np.zeros((0, 2), np.int64), *entries])
-    return FanOut((*cores, *splitters), line, entry, tuple(depths))
+    depths = [max((draft.depth for draft in made), default=0) for made in stages]
+    layer_levels = np.cumsum(depths) + np.arange(len(depths)) + handed.waves
+    return FanOut(
+        tuple(cores), _levels(cores, depths, layer_levels, handed), line, entry, (*layer_levels[:-1].tolist(),)
+    )
 
 
-def _wants(tiles: Sequence[Tile], first: int, features: int) -> list[Targets]:
-    """For each feature of a level, the (core, axon) pairs that read it: two axons a reader."""
+def _levels(drafts: Sequence[Draft], depths: Sequence[int], layers: Ints, handed: HandOn) -> NDArray[np.int32]:
+    """Ticks from the input to each core. The tiles of a layer share one level, so the votes leave together; only
+    those that hand input lines on run before those that they hand them to.
+    """
+    before = layers - np.array(depths) - 1  # splitters of depth d before layer l run d ticks after layer l-1
+    before[0] = -1
+    levels = np.array([before[d.layer] + d.depth if d.depth else layers[d.layer] for d in drafts], np.int32)
+    levels[: len(handed.wave)] += handed.wave - handed.waves
+    return levels
+
+
+def wants_of(cores: Sequence[tuple[Tile, ...]], first: int, features: int) -> Wants:
+    """For each feature of a level, the axons that read it; `first` is the number of the first of these cores."""
     empty = np.zeros(0, np.int64)
-    feature = np.concatenate([empty, *(tile.inputs for tile in tiles)]).repeat(AXONS_AN_INPUT)
-    sizes = [AXONS_AN_INPUT * len(tile.inputs) for tile in tiles]
-    core = np.repeat(np.arange(first, first + len(tiles)), sizes)
-    axon = np.concatenate([empty, *(np.arange(size) for size in sizes)])
+    axon = [at for tiles in cores for at in core_axons(tiles)[0]]
+    core = np.repeat(np.arange(first, first + len(cores)), [len(tiles) for tiles in cores])
+    feature = np.concatenate([empty, *(tile.inputs[tile.kernel.row] for tiles in cores for tile in tiles)])
+    targets = np.stack([core.repeat([len(at) for at in axon]), np.concatenate([empty, *axon])], axis=1)
+    return _grouped(feature, targets, features)
+
+
+def _pins(vote: NDArray[np.int16]) -> Wants:
+    """Each voting neuron of the last layer to the pin of its own number."""
+    votes = np.flatnonzero(vote >= 0)
+    core, axon = pin_target(votes)
+    return _grouped(votes, np.stack([core, axon], axis=1), len(vote))
+
+
+def _grouped(feature: NDArray[np.integer], targets: NDArray[np.integer], features: int) -> Wants:
+    counts = np.bincount(feature.astype(np.int64), minlength=features)
     order = np.argsort(feature, kind="stable")
-    targets = np.stack([core, axon], axis=1)[order].astype(np.int64)
-    return np.split(targets, np.cumsum(np.bincount(feature, minlength=features))[:-1])
+    return Wants(np.concatenate([[0], np.cumsum(counts)]), targets[order].astype(np.int64))
 
 
-def _pins(vote: NDArray[np.int16]) -> list[Targets]:
-    """Each neuron of the last layer to the pin of its own number."""
-    core, axon = pin_target(np.arange(len(vote)))
-    return list(np.stack([core, axon], axis=1).astype(np.int64)[:, None])
+def _asked(tiles: Sequence[Tile], wants: Wants) -> int:
+    """Neurons that a core needs for all targets of its tiles."""
+    return sum(int((wants.start[tile.outputs + 1] - wants.start[tile.outputs]).sum()) for tile in tiles)
 
 
-def _enter(lines: list[Targets], chip: Chip, first: int, host_copies: bool) -> tuple[list[Targets], list[Draft]]:
-    """(targets of each input line, splitter cores at the input)."""
-    if host_copies:
-        return lines, []
+def _left(lines: Wants, handed: HandOn) -> list[Targets]:
+    """The targets of each line that no tile hands it on to."""
+    served = np.isin(_flat(lines.targets), _flat(np.stack([handed.target, handed.target_axon], axis=1)))
+    line = np.repeat(np.arange(len(lines.start) - 1), np.diff(lines.start))
+    left = _grouped(line[~served], lines.targets[~served], len(lines.start) - 1)
+    return [left.of(line) for line in range(len(left.start) - 1)]
+
+
+def _flat(targets: Targets) -> Ints:
+    return (targets[:, 0] << 8) + targets[:, 1]
+
+
+def _enter(lines: list[Targets], chip: Chip, first: int, host_copies: int) -> tuple[list[Targets], list[Draft]]:
+    """(targets that the host injects for each line, splitter cores at the input)."""
     splitters = _Splitters(0, chip, first)
-    entries = [np.array([splitters.reach(line)], np.int64) if len(line) else line for line in lines]
-    return entries, splitters.drafts()
+    return [splitters.serve(line, host_copies) for line in lines], splitters.drafts()
 
 
-def _produce(tile: Tile, wants: list[Targets], chip: Chip, splitters: _Splitters) -> Draft:
-    """A tile's core. First copies come first and in the order of the base neurons, then second copies, ..."""
-    asked = [wants[feature] for feature in tile.outputs]
-    granted = allot(np.array([len(targets) for targets in asked]), chip.neurons)
-    served = [splitters.serve(targets, int(slots)) for targets, slots in zip(asked, granted, strict=True)]
-    base = np.repeat(np.arange(len(served)), granted)
-    rank = np.concatenate([np.arange(slots) for slots in granted])
-    order = np.lexsort((base, rank))
-    return Draft(tile.layer, 0, tile, base[order], np.concatenate(served)[order])
+def _produce(tiles: tuple[Tile, ...], wants: Wants, chip: Chip, splitters: _Splitters) -> Draft:
+    """The core of some tiles. First copies come first and in the order of the base neurons, then second ones, ..."""
+    outputs = np.concatenate([tile.outputs for tile in tiles])
+    start, needs = wants.start[outputs], wants.start[outputs + 1] - wants.start[outputs]
+    if needs.sum() <= chip.neurons:
+        base, rank = _copies(needs)
+        return Draft(tiles[0].layer, 0, tiles, 0, base, wants.targets[start[base] + rank])
+    granted = allot(needs, chip.neurons)
+    served = [splitters.serve(wants.of(int(f)), int(slots)) for f, slots in zip(outputs, granted, strict=True)]
+    base, rank = _copies(granted)
+    first = np.cumsum(granted) - granted
+    return Draft(tiles[0].layer, 0, tiles, 0, base, np.concatenate(served)[first[base] + rank])
 
 
-def _depth(splitters: Sequence[Draft]) -> int:
-    return max((draft.depth for draft in splitters), default=0)
+def _copies(counts: NDArray[np.integer]) -> tuple[Ints, Ints]:
+    """(feature, number of the copy) of every neuron: all first copies, then all second ones, ..."""
+    base = np.repeat(np.arange(len(counts)), counts)
+    rank = np.arange(len(base)) - np.repeat(np.cumsum(counts) - counts, counts)
+    order = np.argsort(rank, kind="stable")
+    return base[order], rank[order]
+
+
+def _handing_on(draft: Draft, core: int, handed: HandOn) -> Draft:
+    """A core of the first layer with the relays that it lends to other tiles."""
+    mine = slice(*np.searchsorted(handed.source, [core, core + 1]))
+    targets = np.stack([handed.target[mine], handed.target_axon[mine]], axis=1)
+    source = np.concatenate([draft.source, draft.n_base + handed.source_axon[mine]])
+    return Draft(draft.layer, 0, draft.tiles, 0, source, np.concatenate([draft.targets, targets]))

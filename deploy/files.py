@@ -6,8 +6,10 @@ import hashlib
 import io
 import json
 import lzma
+import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -18,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 HEADER = "header.json"
+MAX_BYTES = 3 << 30  # of all arrays of a file, unpacked; a board of 64 full chips takes 2.8 GB
 Arrays = dict[str, NDArray[Any]]
 # What the standard library says of damaged archives: a flipped bit may announce encryption (RuntimeError), another
-# compression (LZMAError, NotImplementedError) or a field beyond the end (struct.error, IndexError).
+# compression (LZMAError, NotImplementedError) or a field beyond the end (struct.error, IndexError). An array's header
+# is read as a Python literal, which adds SyntaxError and TokenError.
 _UNREADABLE = (
-    *(OSError, ValueError, LookupError, EOFError, RuntimeError, OverflowError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(OSError, ValueError, LookupError, EOFError, RuntimeError, OverflowError, MemoryError, TypeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, SyntaxError, tokenize.TokenError),
 )
 
 
@@ -71,9 +75,12 @@ def write_arrays(
     return digest
 
 
-def read_arrays(path: Path, kind: str, major: int) -> tuple[dict[str, Any], Arrays, str]:
-    """Read (facts, arrays, digest); raises FormatError naming the file and the field before anything is used."""
-    header, arrays = _unpack(path)
+def read_arrays(path: Path, kind: str, major: int, limit: int = MAX_BYTES) -> tuple[dict[str, Any], Arrays, str]:
+    """Read (facts, arrays, digest); raises FormatError naming the file and the field before anything is used.
+
+    A file that would unpack to more than `limit` bytes is refused before any of them is allocated.
+    """
+    header, arrays = _unpack(path, limit)
     if header.get("kind") != kind:
         raise FormatError(f"{path}: field kind is {header.get('kind')!r}, must be {kind!r}; name a file of that kind")
     version = header.get("version")
@@ -91,13 +98,26 @@ def read_arrays(path: Path, kind: str, major: int) -> tuple[dict[str, Any], Arra
     return facts, arrays, digest
 
 
-def _unpack(path: Path) -> tuple[dict[str, Any], Arrays]:
+def kind_of(path: Path) -> str | None:
+    """The kind that an npz of ours says it is, None where the file is none; nothing else is checked."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive.infolist(), MAX_BYTES)
+            header = json.loads(_member(archive, archive.getinfo(HEADER)))
+    except _UNREADABLE:
+        return None
+    kind = header.get("kind") if isinstance(header, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def _unpack(path: Path, limit: int) -> tuple[dict[str, Any], Arrays]:
     """The header and the arrays of a file, nothing checked but that they can be read."""
     try:
         with zipfile.ZipFile(path) as archive:
-            header = json.loads(archive.read(HEADER))
-            names = [name for name in archive.namelist() if name != HEADER]
-            arrays = {name.removesuffix(".npy"): _array(archive.read(name)) for name in names}
+            members = archive.infolist()
+            _check_members(members, limit)
+            header = json.loads(_member(archive, archive.getinfo(HEADER)))
+            arrays = {m.filename.removesuffix(".npy"): _array(archive, m) for m in members if m.filename != HEADER}
     except FileNotFoundError:
         raise
     except _UNREADABLE as cause:
@@ -107,5 +127,32 @@ def _unpack(path: Path) -> tuple[dict[str, Any], Arrays]:
     return header, arrays
 
 
-def _array(data: bytes) -> NDArray[Any]:
-    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+def _check_members(members: list[zipfile.ZipInfo], limit: int) -> None:
+    """Raise ValueError where the names repeat or the sizes announced are beyond any file of ours."""
+    names = [member.filename for member in members]
+    if len(set(names)) < len(names):
+        raise ValueError("two members of one name")
+    total = sum(member.file_size for member in members)
+    if total > limit:
+        raise ValueError(f"{total:,} bytes unpacked, allowed {limit:,}")
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    # An explicit size bounds the decompressor: without one a stream longer than announced is unpacked before it is cut.
+    with archive.open(member) as stream:
+        return stream.read(member.file_size)
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    """One npy member; raises ValueError where its header claims another size than it has."""
+    data = io.BytesIO(_member(archive, member))
+    versions = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(data)
+    if version not in versions:
+        raise ValueError(f"{member.filename}: npy version {version}, allowed 1.0 and 2.0")
+    shape, _, dtype = versions[version](data)
+    claimed, found = math.prod(shape) * dtype.itemsize, member.file_size - data.tell()
+    if claimed != found:
+        raise ValueError(f"{member.filename}: the header claims {claimed:,} bytes, there are {found:,}")
+    data.seek(0)
+    return np.lib.format.read_array(data, allow_pickle=False)

@@ -148,15 +148,20 @@ def sums(conv: Conv, values: NDArray[Any]) -> NDArray[np.int32]:
 
     The products run in float32, where sums of integers below 2**24 are exact; `violations` holds that bound.
     """
+    g, (_, height, width) = conv.groups, conv.out_shape
+    total = rows_of(conv, values).astype(np.float32) @ conv.columns
+    by_group = total.reshape(g, len(values), height, width, len(conv.leak) // g).transpose(1, 0, 4, 2, 3)
+    return by_group.reshape(len(values), len(conv.leak), height, width).astype(np.int32)
+
+
+def rows_of(conv: Conv, values: NDArray[Any]) -> NDArray[Any]:
+    """What each neuron reads of values [B, C, H, W], as [groups, B*H*W, fan_in] to meet `Conv.columns`."""
     g, k = conv.groups, conv.weights.shape[2]
     padded = np.pad(values[:, conv.order], ((0, 0), (0, 0), (conv.padding,) * 2, (conv.padding,) * 2))
     windows = sliding_window_view(padded, (k, k), axis=(2, 3))[:, :, :: conv.stride, :: conv.stride]
     b, _, height, width = windows.shape[:4]
-    # [B, C, H, W, k, k] -> [g, B*H*W, C/g*k*k], to meet columns [g, C/g*k*k, O/g]
     rows = windows.reshape(b, g, conv.weights.shape[1], height, width, k, k).transpose(1, 0, 3, 4, 2, 5, 6)
-    total = rows.reshape(g, b * height * width, conv.fan_in).astype(np.float32) @ conv.columns
-    by_group = total.reshape(g, b, height, width, len(conv.leak) // g).transpose(1, 0, 4, 2, 3)
-    return by_group.reshape(b, len(conv.leak), height, width).astype(np.int32)
+    return rows.reshape(g, b * height * width, conv.fan_in)
 
 
 def fires(conv: Conv, values: NDArray[Any]) -> NDArray[np.bool_]:

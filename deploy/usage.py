@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.chip import Chip
 from deploy.cores import CoreGraph
+from deploy.reduce import REDUCTIONS
 
 TICKS_A_PICTURE = 33  # of 1 ms, at 30 pictures a second
 
@@ -25,6 +26,8 @@ class StageUse:
     axons: int
     neurons: int
     synapses: int
+    naive: int = 0  # cores by the plain rule: groups times equal tiles; splitters have none
+    relays: int = 0  # neurons that only repeat an axon
 
 
 @dataclass(frozen=True)
@@ -34,40 +37,51 @@ class Usage:
     chip: str
     total: dict[str, tuple[int, int]]
     stages: tuple[StageUse, ...]
+    saved: dict[str, int] = field(default_factory=dict)  # cores by reduction, each beside those before it
 
 
 def usage(
-    graph: CoreGraph, stage: NDArray[np.int32], level: NDArray[np.int32], names: Sequence[str], chip: Chip
+    graph: CoreGraph,
+    stage: NDArray[np.int32],
+    level: NDArray[np.int32],
+    names: Sequence[str],
+    chip: Chip,
+    naive: Sequence[int],
+    saved: Mapping[str, int],
 ) -> Usage:
     """Count what is used. Axons, neurons and synapses are counted against the cores in use.
 
-    `stage` [C] is 2l for splitters before layer l and 2l+1 for its tiles, rising; `level` [C] in ticks.
+    `stage` [C] is 2l for splitters before layer l and 2l+1 for its tiles, rising; `level` [C] in ticks; `naive` are
+    the cores of each layer by the plain rule (Esser et al. 2016), `saved` those that each reduction saved.
     """
-    axons = (graph.axon_type != CoreGraph.UNUSED_AXON).sum(axis=1)
-    neurons = (graph.neuron_type > 0).sum(axis=1)
-    synapses = np.bitwise_count(graph.crossbar).sum(axis=(1, 2), dtype=np.int64)[graph.crossbar_of]
-    stages = tuple(
-        StageUse(
-            _stage_name(int(number), names),
-            int(np.argmax(stage == number)),
-            int((stage == number).sum()),
-            int(level[stage == number].min()),
-            *(int(counts[stage == number].sum()) for counts in (axons, neurons, synapses)),
-        )
-        for number in np.unique(stage)
+    repeats = (graph.types.weight == 1).all(axis=1) & (graph.types.leak == 0)
+    counts = (
+        (graph.axon_type != CoreGraph.UNUSED_AXON).sum(axis=1),
+        (graph.neuron_type > 0).sum(axis=1),
+        np.bitwise_count(graph.crossbar).sum(axis=(1, 2), dtype=np.int64)[graph.crossbar_of],
+        np.concatenate([[False], repeats])[graph.neuron_type].sum(axis=1),
     )
+    stages = []
+    for number in np.unique(stage):
+        own = stage == number
+        axons, neurons, synapses, relays = (int(count[own].sum()) for count in counts)
+        name, plain = _stage_name(int(number), names), int(naive[number // 2]) if number % 2 else 0
+        first, ticks = int(np.argmax(own)), int(level[own].min())
+        stages.append(StageUse(name, first, int(own.sum()), ticks, axons, neurons, synapses, plain, relays))
     cores = len(stage)
     total = {
         "cores": (cores, chip.cores),
-        "naive cores": (int((stage % 2 == 1).sum()), chip.cores),
+        "naive cores": (sum(naive), chip.cores),
+        "layer cores": (int((stage % 2 == 1).sum()), chip.cores),
         "input fan-out cores": (int((stage == 0).sum()), chip.cores),
         "interior splitter cores": (int(((stage > 0) & (stage % 2 == 0)).sum()), chip.cores),
-        "axons": (int(axons.sum()), cores * chip.axons),
-        "neurons": (int(neurons.sum()), cores * chip.neurons),
-        "synapses": (int(synapses.sum()), cores * chip.axons * chip.neurons),
+        "axons": (int(counts[0].sum()), cores * chip.axons),
+        "neurons": (int(counts[1].sum()), cores * chip.neurons),
+        "synapses": (int(counts[2].sum()), cores * chip.axons * chip.neurons),
+        "crossbars": (len(graph.crossbar), cores),
         "ticks to the votes": (int(level.max()) + 1, TICKS_A_PICTURE),
     }
-    return Usage(chip.name, total, stages)
+    return Usage(chip.name, total, tuple(stages), dict(saved))
 
 
 def _stage_name(number: int, names: Sequence[str]) -> str:
@@ -77,11 +91,16 @@ def _stage_name(number: int, names: Sequence[str]) -> str:
 
 
 def usage_text(use: Usage) -> str:
-    """Two tables: what is used of the chip, and where."""
+    """Tables: what is used of the chip, where, and what the reductions saved."""
     lines = [f"{'on ' + use.chip:24} {'used':>12} {'available':>12} {'share':>7}"]
     for name, (used, available) in use.total.items():
         lines.append(f"{name:24} {used:12,} {available:12,} {used / available:7.1%}")
-    lines += ["", f"{'stage':24} {'level':>6} {'cores':>6} {'axons':>9} {'neurons':>9} {'synapses':>11}"]
+    head = ("level", "cores", "naive"), ("axons", "neurons", "synapses", "relays")
+    lines += ["", f"{'stage':24}" + "".join(f"{h:>7}" for h in head[0]) + "".join(f"{h:>12}" for h in head[1])]
     for s in use.stages:
-        lines.append(f"{s.name:24} {s.level:6} {s.cores:6,} {s.axons:9,} {s.neurons:9,} {s.synapses:11,}")
+        few, many = (s.level, s.cores, s.naive), (s.axons, s.neurons, s.synapses, s.relays)
+        lines.append(f"{s.name:24}" + "".join(f"{n:7,}" for n in few) + "".join(f"{n:12,}" for n in many))
+    if use.saved:
+        lines += ["", f"{'reduction':24} {'cores saved':>12}"]
+        lines += [f"{name:24} {cores:12,}  {REDUCTIONS.get(name, '')}" for name, cores in use.saved.items()]
     return "\n".join(lines) + "\n"

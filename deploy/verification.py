@@ -70,7 +70,7 @@ def observe(
 ) -> tuple[Bits, NDArray[np.int32]]:
     """(spikes [B, neurons of all layers] as the probes saw them, votes [B, n_answers]), each picture held.
 
-    A neuron that nobody reads is not on the chip and reads False.
+    A neuron that nobody reads, or that never changes, is not on the chip and reads False.
     """
     runner = ChipRunner(compiled, engine)
     built = compiled.probe_core >= 0
@@ -100,7 +100,7 @@ def _layer_difference(compiled: Compiled, name: str, index: int, expected: Bits,
     channel, y, x = (int(i) for i in np.unravel_index(feature, compiled.layer_shapes[index]))
     core, neuron = (int(probe[span][feature]) for probe in (compiled.probe_core, compiled.probe_neuron))
     says = int(flat[picture, feature]), int(found[picture, feature])
-    return Difference(name, picture, channel, y, x, *says, compiled.layer_levels[index], core, neuron)
+    return Difference(name, picture, channel, y, x, *says, int(compiled.level[core]), core, neuron)
 
 
 def _vote_difference(compiled: Compiled, expected: NDArray[np.int32], votes: NDArray[np.int32]) -> Difference | None:

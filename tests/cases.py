@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from deploy.cores import FIRST_PIN_CORE, CoreGraph, NeuronTypes, pin_target
 from deploy.emulator import pack_words
+from deploy.engines import Engine
 from deploy.spec import Conv, Head, Shape, StudentSpec, deal_votes
 
 Rng = np.random.Generator
@@ -82,23 +83,33 @@ def atari_student(seed: int = 5, actions: int = 6) -> StudentSpec:
     return student(layers, (16, 8, 4, 2, 1), (4, 84, 84), (actions,), seed)
 
 
-def random_types(rng: Rng, kinds: int, axon_types: int, memoryless: bool = False) -> NeuronTypes:
-    """Neuron types that use every deterministic rule, small enough that thresholds are met."""
+def random_types(
+    rng: Rng, kinds: int, axon_types: int, memoryless: bool = False, draws: Rng | None = None
+) -> NeuronTypes:
+    """Neuron types that use every deterministic rule, small enough that thresholds are met; `draws`: stochastic too."""
     weight = rng.integers(-5, 6, (kinds, axon_types))
     leak = rng.integers(-3, 4, kinds)
     if memoryless:
         return NeuronTypes.of(weight, leak, kappa=rng.integers(0, 2, kinds))
     ranges = {"alpha": (0, 9), "beta": (0, 9), "gamma": (0, 3), "kappa": (0, 2), "epsilon": (0, 2)}
     others = {name: rng.integers(*span, kinds) for name, span in ranges.items()}
-    return NeuronTypes.of(weight, leak, reset=rng.integers(-4, 5, kinds), initial=rng.integers(-6, 7, kinds), **others)
+    others |= {"reset": rng.integers(-4, 5, kinds), "initial": rng.integers(-6, 7, kinds)}
+    if draws is None:
+        return NeuronTypes.of(weight, leak, **others)
+    # Magnitudes that a draw of 0..255 decides; some types stay deterministic.
+    weight, leak = weight * draws.integers(1, 60, weight.shape), leak * draws.integers(1, 90, kinds)
+    others |= {"random_weight": draws.integers(0, 1 << axon_types, kinds), "random_leak": draws.integers(0, 2, kinds)}
+    return NeuronTypes.of(weight, leak, random_mask=np.maximum(draws.integers(-6, 9, kinds), 0), **others)
 
 
-def random_graph(seed: int, cores: int = 5, axons: int = 67, neurons: int = 71, lines: int = 19) -> CoreGraph:
+def random_graph(
+    seed: int, cores: int = 5, axons: int = 67, neurons: int = 71, lines: int = 19, stochastic: bool = False
+) -> CoreGraph:
     """Self loops, collisions, delays 1..15, idle neurons, cores with and without memory, pins with two drivers."""
-    rng = np.random.default_rng(seed)
+    rng, draws = np.random.default_rng(seed), np.random.default_rng((seed, 1)) if stochastic else None
     kinds, axon_types = 13, int(rng.integers(1, 5))
     half = random_types(rng, kinds, axon_types, memoryless=True)
-    other = random_types(rng, kinds, axon_types)
+    other = random_types(rng, kinds, axon_types, draws=draws)
     types = NeuronTypes(**{name: np.concatenate([getattr(half, name), getattr(other, name)]) for name in vars(half)})
     neuron_type = rng.integers(0, kinds + 1, (cores, neurons)).astype(np.uint16)
     with_memory = rng.random(cores) < 0.5
@@ -157,22 +168,67 @@ def one_neuron(axon_types: NDArray[Any], inputs: int, inclusive: bool = False, *
     )
 
 
-def tick_of_one_neuron(v: int, total: int, inclusive: bool, p: dict[str, int]) -> tuple[int, bool]:
-    """(potential, fired) after one tick, in plain integers, straight from the rules of Cassidy et al. 2013."""
+def tick_of_one_neuron(
+    v: int, total: int, inclusive: bool, p: dict[str, int], rho: Callable[[int], int] | None = None
+) -> tuple[int, bool]:
+    """(potential, fired) after one tick, in plain integers, straight from the rules of Cassidy et al. 2013.
+
+    `rho`: this tick's draw for a use (`deploy.chance`); needed where p has random_leak or random_mask.
+    """
 
     def sign(value: int) -> int:
         return (value > 0) - (value < 0)
 
     v += total
     before = sign(v)
-    v += p["leak"] * (before if p["epsilon"] else 1)
+    leak, eta = p["leak"], 0
+    if rho and p["random_leak"]:
+        leak = sign(leak) if abs(leak) >= rho(256) else 0
+    if rho and p["random_mask"]:
+        eta = rho(257) % 2 ** p["random_mask"]
+    v += leak * (before if p["epsilon"] else 1)
     if p["epsilon"] and sign(v) != before:
         v = 0
-    if v >= p["alpha"]:
-        return (p["reset"], v - p["alpha"], v)[p["gamma"]], True
-    if v < -p["beta"] or (inclusive and v == -p["beta"]):
-        return (-p["beta"] if p["kappa"] else (-p["reset"], v + p["beta"], v)[p["gamma"]]), False
+    alpha, beta = p["alpha"] + eta, p["beta"] + (0 if p["kappa"] else eta)
+    if v >= alpha:
+        return (p["reset"], v - alpha, v)[p["gamma"]], True
+    if v < -beta or (inclusive and v == -beta):
+        return (-beta if p["kappa"] else (-p["reset"], v + beta, v)[p["gamma"]]), False
     return v, False
+
+
+def word_of(seed: int, tick: int, neuron: int, use: int) -> int:
+    """The 64 random bits of `deploy.chance.word`, in plain integers."""
+    full = (1 << 64) - 1
+    bits = ((seed + 1) * 0x9E3779B97F4A7C15 & full) ^ tick << 20 ^ use << 10 ^ neuron
+    bits = bits * 0x9E3779B97F4A7C15 & full
+    bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & full
+    bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & full
+    return bits ^ bits >> 31
+
+
+def stream_of(run: int, core: int, seed: int) -> int:
+    """The seed of a core's draws: of the run's seed, the core's place and its own seed."""
+    return word_of(word_of(run, core, 0, 259), seed, 0, 259)
+
+
+def equal_runs(plain: Engine, other: Engine, ticks: int, seed: int) -> int:
+    """Assert that two engines of one graph do the same in every tick, on lines that mostly stay; spikes in all.
+
+    Mostly, since an engine that follows changes must not lose the ticks without any.
+    """
+    rng, spikes = np.random.default_rng(seed), 0
+    lines = rng.random(plain.graph.n_inputs) < 0.5
+    for tick in range(ticks):
+        lines = lines ^ (rng.random(plain.graph.n_inputs) < 0.1)
+        fired = plain.step(lines)
+        assert np.array_equal(fired, other.step(lines)), f"spikes of tick {tick}"
+        assert np.array_equal(fired, other.fired), f"spikes of tick {tick}"
+        assert np.array_equal(plain.potential, other.potential), f"potentials after tick {tick}"
+        assert np.array_equal(plain.pins(), other.pins()), f"pins of tick {tick}"
+        assert np.array_equal(plain.spikes_per_core, other.spikes_per_core)
+        spikes += int(fired.sum())
+    return spikes
 
 
 DATA = Path(os.environ.get("SPIKECADE_DATA", Path(__file__).parents[1] / "../shared/data"))

@@ -8,24 +8,100 @@ import numpy as np
 import pytest
 from run_cases import small_chip, small_student, write_run
 
-from bench import chips, emulator, loop
+from bench import chips, emulator, graphs, limits, loop
+from deploy.checks import count_drivers, graph_violations
+from deploy.chip import CHIPS
+from deploy.dense import DenseEngine
+from deploy.engine import memoryless_cores
+from deploy.levels import check_levels
 from deploy.players import ChipPlayer
+from deploy.wave import Wave
 from rl.stages import CHIP
 
+TINY = emulator.Effort(
+    runs=3,
+    ticks=6,
+    plain_ticks=3,
+    full_ticks=2,
+    read_bytes=1 << 16,
+    count_rounds=9,
+    full=5,
+    frames=(30,),
+    line=(3, 4),
+    batches=(2, 5),
+)
+ARGUMENTS = ["--runs=1", "--ticks=3", "--plain-ticks=1", "--full-ticks=2", "--read-bytes=4096", "--count-rounds=2"]
+ARGUMENTS += ["--full=3", "--frames", "15", "--line", "2", "--batches", "3"]
 
-def test_the_emulator_is_measured_dense_and_held_beside_the_memory():
-    rows = emulator.measure(small_chip(), runs=3, ticks=6, plain_ticks=3, copy_bytes=1 << 16)
+
+def test_every_engine_is_measured_beside_the_limits_of_the_machine():
+    rows = emulator.measure(small_chip(), TINY)
+    asked = ("dense", "ticks/s"), ("held", "ticks/s"), ("a decision", "ms")
+    engines = [
+        (f"{name}, {what}", unit) for name in ("plain emulator", "lazy engine", "dense engine") for what, unit in asked
+    ]
+    threads = limits.processors()
     assert [(row["what"], row["unit"]) for row in rows] == [
-        ("plain emulator, dense", "ticks/s"),
-        ("plain emulator, held", "ticks/s"),
-        ("plain emulator, a decision", "ms"),
-        ("lazy engine, dense", "ticks/s"),
-        ("lazy engine, held", "ticks/s"),
-        ("lazy engine, a decision", "ms"),
-        ("limit: memory copy", "GB/s"),
+        *engines,
+        ("wave, a decision", "ms"),
+        ("batches of 2", "decisions/s"),
+        ("batches of 5", "decisions/s"),
+        ("full chip of 5 cores, no neuron with memory, dense engine", "ms/tick"),
+        ("full chip of 5 cores, no neuron with memory, lazy engine", "ms/tick"),
+        ("full chip of 5 cores, all neurons with memory, dense engine", "ms/tick"),
+        ("full chip of 5 cores, all neurons with memory, lazy engine", "ms/tick"),
+        ("frame through 30 cores, wave", "ms"),
+        ("frame through 30 cores, lazy engine, held", "ms"),
+        ("dense engine, a core and tick of 3", "ns"),
+        ("dense engine, a core and tick of 4", "ns"),
+        (f"limit: memory read, {threads} threads", "GB/s"),
+        (f"limit: words counted in cache, {threads} threads", "10^9/s"),
     ]
     assert all(0 < row["low"] <= row["median"] <= row["high"] and row["runs"] == 3 for row in rows)
     assert emulator.table(rows, "small").row_count == len(rows)
+
+
+def test_the_bound_is_the_slower_of_reading_and_counting():
+    def row(what, unit, value):
+        return emulator.summary(what, unit, [value, value])
+
+    rows = [
+        row("full chip of 5 cores, no neuron with memory, dense engine", "ms/tick", 3.0),
+        row("full chip of 5 cores, all neurons with memory, dense engine", "ms/tick", 9.0),
+        row("limit: memory read, 2 threads", "GB/s", 1e-3),
+        row("limit: words counted in cache, 2 threads", "10^9/s", 1e-6),
+    ]
+    roof = emulator.roofline(rows, TINY)
+    crossbars, kept_apart = 5 * 256 * 256 / 8 / 1e6, 5 * 256 * (4 * 2 + 2 + 4) / 1e6  # weights, thresholds, wires
+    assert crossbars + kept_apart < roof["megabytes_a_tick"] < 1.02 * (crossbars + kept_apart)
+    assert roof["memory_ms"] == pytest.approx(roof["megabytes_a_tick"] * 1e3)
+    assert roof["counting_ms"] == pytest.approx(5 * 1024 / 1000 * 1000)  # words, at a thousand a second, in ms
+    assert roof["bound_ms"] == max(roof["memory_ms"], roof["counting_ms"])
+    assert roof["times_the_bound"] == pytest.approx(3.0 / roof["bound_ms"])
+    assert roof["times_faster_than_ranc_quoted_low"] == pytest.approx(0.35 * 5 / 3.0)
+    assert "RANC's simulator, quoted at 0.35..0.5 ms" in emulator.in_words(roof)
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_a_busy_graph_keeps_about_a_fifth_of_its_axons_active(memory):
+    graph = graphs.busy_graph(40, memory, longest_delay=3, distinct=7)
+    assert np.array_equal(graph.crossbar_of, np.arange(40) % 7)
+    assert count_drivers(graph).max() == count_drivers(graph).min() == 1
+    engine = DenseEngine(graph, threads=1)
+    engine.hold(np.array([True]), 60)
+    active = [engine.step(np.array([True])).mean() for _ in range(20)]
+    assert 0.1 < np.mean(active) < 0.3
+    assert bool(memoryless_cores(graph).all()) is not memory
+
+
+def test_a_layered_graph_is_levelled_has_pairs_and_one_driver_an_axon():
+    graph, level = graphs.layered_graph(levels=3, width=4, prototypes=5)
+    check_levels(graph, level, 3)
+    assert count_drivers(graph).max() == count_drivers(graph).min() == 1
+    assert not list(graph_violations(graph, CHIPS["ns1e"]))
+    wave = Wave(graph, level)
+    wave.run(np.ones(graph.n_inputs, bool))
+    assert 0 < wave.pins().sum() < len(graph.output_pin)
 
 
 def test_held_lines_stay_and_dense_lines_change():
@@ -79,7 +155,7 @@ def test_the_loop_is_measured_with_both_screens_at_both_rates(tmp_path):
 @pytest.mark.parametrize(
     ("program", "arguments"),
     [
-        (emulator, ["--runs", "1", "--ticks", "3", "--plain-ticks", "1", "--copy-bytes", "4096"]),
+        (emulator, ARGUMENTS),
         (loop, ["--seconds", "0.1"]),
     ],
     ids=["emulator", "loop"],

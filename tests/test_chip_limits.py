@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from cases import SPECS, one_neuron, student
 
-from deploy.checks import compiled_violations, count_drivers, graph_violations
+from deploy.checks import (
+    cell_violations,
+    compiled_violations,
+    count_drivers,
+    graph_violations,
+    reach_violations,
+    refuse_all,
+)
 from deploy.chip import CHIPS, Chip, CompileError, chip_named, refuse
 from deploy.compiled import Compiled, check_compiled
 from deploy.compiler import compile_spec
@@ -35,7 +42,8 @@ def test_a_board_tiles_chips_edge_to_edge() -> None:
 
 
 def test_an_unknown_chip_names_the_known_ones() -> None:
-    with pytest.raises(CompileError, match=r"^chip: found 'ns2', allowed ns1e, tiny; name one of these$"):
+    expected = r"^chip: found 'ns2', allowed ns16e, ns16e4, ns1e, tiny, tiny4; name one of these$"
+    with pytest.raises(CompileError, match=expected):
         chip_named("ns2")
 
 
@@ -74,25 +82,29 @@ def test_too_many_cores_are_refused_with_both_numbers() -> None:
         ({"axons": 69}, r"^graph: cores of 70x44, 69x44 on limited; compile for this chip$"),
         ({"axon_types": 2}, r"^graph: 3 axon types, 2 exist on limited; use fewer$"),
         ({"max_delay": 0}, r"^core 0, neuron 0: delay 1, allowed 1..0; relay it through another core$"),
-        ({"max_weight": 0}, r"^types.weight: magnitude 1, allowed 0 on limited; scale the weights down$"),
-        ({"max_leak": 0}, r"^types.leak: magnitude \d, allowed 0 on limited"),
+        (
+            {"max_weight": 0},
+            r"^types.weight\[0\]\[0\]: magnitude 1, allowed 0 on limited; scale it down \(core 0, neuron 0 and",
+        ),
+        ({"max_leak": 0}, r"^types.leak\[\d\]: magnitude \d, allowed 0 on limited"),
     ],
     ids=["sizes", "types", "delay", "weight", "leak"],
 )
 def test_each_limit_of_a_graph_has_its_message(change: dict[str, Any], message: str) -> None:
     graph = compiled().graph
-    (problem,) = graph_violations(graph, replace(TINY, name="limited", **change))
-    assert re.search(message, problem)
+    problems = list(graph_violations(graph, replace(TINY, name="limited", **change)))
+    assert re.search(message, problems[0])
+    assert len({problem.split(":")[0] for problem in problems}) == len(problems), "one line each"
 
 
 def test_thresholds_and_potentials_are_limits_too() -> None:
     graph = one_neuron(np.array([0]), 1, alpha=300_000, beta=300_001, reset=-400_000, initial=400_001)
     found = [problem.split(",")[0] for problem in graph_violations(graph, CHIPS["ns1e"])]
     assert found == [
-        "types.alpha: magnitude 300000",
-        "types.beta: magnitude 300001",
-        "types.reset: magnitude 400000",
-        "types.initial: magnitude 400001",
+        "types.alpha[0]: magnitude 300000",
+        "types.beta[0]: magnitude 300001",
+        "types.reset[0]: magnitude 400000",
+        "types.initial[0]: magnitude 400001",
     ]
 
 
@@ -136,7 +148,7 @@ def test_a_late_spike_is_found() -> None:
     delay = made.graph.delay.copy()
     delay[core, neuron] = 2
     (problem,) = compiled_violations(replace(made.graph, delay=delay), made.level)
-    assert problem == f"core {core}, neuron {neuron}: delay 2 misses the level of its target; align the delays"
+    assert problem == f"core {core}, neuron {neuron}: delay 2, its target is due after 1; align the delays"
 
 
 def test_an_input_with_both_weights_is_found() -> None:
@@ -145,14 +157,17 @@ def test_an_input_with_both_weights_is_found() -> None:
     crossbar[-1, 0, 0] |= np.uint64(3)
     own = np.arange(len(crossbar), dtype=np.int32)
     (problem,) = compiled_violations(replace(made.graph, crossbar=crossbar, crossbar_of=own), made.level)
-    assert problem.startswith(f"core {len(own) - 1}: weights -1 and +1 on one input, allowed one of them; make")
+    where = f"core {len(own) - 1}, neuron 0, axons 0 and 1"
+    assert problem == f"{where}: weights -1 and +1 on one input, allowed one of them; make the crossbar again"
 
 
 def test_two_cores_on_one_cell_are_refused() -> None:
     made = compiled()
     place = made.place.copy()
     place[1] = place[0]
-    with pytest.raises(CompileError, match=r"^1 limits broken\nplace: two cores on one cell; place them again$"):
+    with pytest.raises(
+        CompileError, match=r"^1 limits broken\nplace: chip 0, x \d+, y \d+ holds cores 0, 1, allowed one; place"
+    ):
         check_compiled(replace(made, place=place))
 
 
@@ -213,3 +228,79 @@ def test_records_show_shapes_and_can_not_be_changed() -> None:
     with pytest.raises(ValueError, match="read-only"):
         GRAPH.crossbar[0, 0, 0] = 0
     assert isinstance(GRAPH.types, NeuronTypes)
+
+
+def test_every_violation_is_listed_with_its_place() -> None:
+    made = compiled()
+    late = np.argwhere(made.graph.target_core >= 0)[:7]
+    delay = made.graph.delay.copy()
+    delay[late[:, 0], late[:, 1]] = 5
+    problems = list(compiled_violations(replace(made.graph, delay=delay), made.level))
+    assert [re.match(r"core (\d+), neuron (\d+): delay 5, its", problem).groups() for problem in problems] == [  # type: ignore[union-attr]
+        (str(core), str(neuron)) for core, neuron in late
+    ]
+
+
+def test_a_long_report_ends_with_a_count() -> None:
+    refuse_all([])
+    with pytest.raises(CompileError, match=r"^200 limits broken\n") as whole:
+        refuse_all(f"line {i}" for i in range(200))
+    assert str(whole.value).splitlines()[1:] == [f"line {i}" for i in range(200)]
+    with pytest.raises(CompileError, match=r"^203 limits broken\n(.*\n){200}and 3 more$"):
+        refuse_all(f"line {i}" for i in range(203))
+
+
+def test_random_draws_are_allowed_on_request_only() -> None:
+    graph = one_neuron(np.array([0]), 1, random_leak=1)
+    (problem,) = graph_violations(graph, CHIPS["ns1e"])
+    assert problem.startswith(
+        "types[0]: draws random numbers, allowed only on request; the real chip's are not public ("
+    )
+    assert list(graph_violations(graph, CHIPS["ns1e"], stochastic=True)) == []
+
+
+def test_two_neurons_on_one_pin_are_found() -> None:
+    made = compiled()
+    core, neuron, _ = made.graph.pins()
+    to, axon = made.graph.target_core.copy(), made.graph.target_axon.copy()
+    to[core[1], neuron[1]], axon[core[1], neuron[1]] = to[core[0], neuron[0]], axon[core[0], neuron[0]]
+    problems = list(compiled_violations(replace(made.graph, target_core=to, target_axon=axon), made.level))
+    ends = [f"core {core[i]}, neuron {neuron[i]}: pin 0 has 2 drivers, allowed 1; use another" for i in (0, 1)]
+    assert problems == ends
+
+
+def test_a_line_that_comes_at_the_wrong_tick_is_found() -> None:
+    made = compiled()
+    delay = made.graph.input_delay.copy()
+    delay[2] += 1
+    (problem,) = compiled_violations(replace(made.graph, input_delay=delay), made.level)
+    entry = f"core {made.graph.input_core[2]}, axon {made.graph.input_axon[2]}"
+    assert re.fullmatch(rf"input line \d+, {entry}: delay 1, the core is due after 0; align the delays", problem)
+    problems = list(graph_violations(replace(made.graph, input_delay=delay * 12), TINY))
+    assert re.match(rf"input line \d+, {entry}: delay 12, allowed 0..9; relay it", problems[0])
+
+
+def test_places_that_do_not_exist_are_found() -> None:
+    place = np.array([[0, 0, 0], [0, 11, 0], [1, 0, 0], [0, 0, 13], [0, 10, 12]], np.int16)
+    assert [problem.split(" does")[0] for problem in cell_violations(place, TINY)] == [
+        "core 1: place chip 0, x 11, y 0",
+        "core 2: place chip 1, x 0, y 0",
+        "core 3: place chip 0, x 0, y 13",
+    ]
+
+
+def test_targets_out_of_reach_are_found_across_chips() -> None:
+    graph = compiled().graph
+    board = replace(TINY, name="board", chips_x=2, chips_y=3, reach=20)
+    place = np.zeros((graph.shape[0], 3), np.int16)
+    target = int(graph.target_core[graph.target_core >= 0][0])
+    drivers = np.argwhere(graph.target_core == target)
+    place[target] = (5, 10, 8)  # x 11 + 10, y 26 + 8
+    found = list(reach_violations(graph, place, board))
+    core, neuron = drivers[0]
+    assert found[0] == (
+        f"core {core}, neuron {neuron}: target core {target} lies 21, 34 away, allowed 20 in x and in y; "
+        "relay it through a core between"
+    )
+    assert len(found) == len(drivers) + (graph.target_core[target] >= 0).sum()
+    assert list(reach_violations(graph, place, replace(board, reach=34))) == []

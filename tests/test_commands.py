@@ -38,7 +38,7 @@ def root(tmp_path):
 
 def a_build(root, games=("Pong",), board="ns1e", **changes):
     return build.BuildRun(
-        games, str(root), build.ChipSettings(**{"board": board, "seed": 0, "host_copies": False} | changes)
+        games, str(root), build.ChipSettings(**{"board": board, "seed": 0, "host_copies": 1, "reduce": ()} | changes)
     )
 
 
@@ -93,7 +93,7 @@ def test_build_writes_a_chip_that_equals_its_student_and_a_report(root, capsys):
     assert facts["file_bytes"] == (root / "Pong" / CHIP).stat().st_size
     assert (facts["what"], facts["games"], facts["latency_ticks"]) == ("chip", ["Pong"], compiled.latency_ticks)
     assert facts["usage"]["total"]["cores"] == [compiled.graph.shape[0], 4096]
-    assert facts["settings"]["chip"] == {"board": "ns1e", "seed": 0, "host_copies": False}
+    assert facts["settings"]["chip"] == {"board": "ns1e", "seed": 0, "host_copies": 1, "reduce": []}
     assert "student" in origin
     assert facts["versions"]["numpy"] == np.__version__
     assert "cores" in capsys.readouterr().out

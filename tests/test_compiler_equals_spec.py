@@ -27,11 +27,14 @@ ENGINES = pytest.mark.parametrize("engine", [Emulator, LazyEngine], ids=lambda k
 
 
 @ENGINES
-@pytest.mark.parametrize("host_copies", [False, True])
+@pytest.mark.parametrize("reduce", [False, True])
+@pytest.mark.parametrize("host_copies", [1, 1000])
 @pytest.mark.parametrize("make", SPECS.values(), ids=SPECS)
-def test_cores_equal_spec_layer_by_layer(make: Callable[[], StudentSpec], host_copies: bool, engine: Any) -> None:
+def test_cores_equal_spec_layer_by_layer(
+    make: Callable[[], StudentSpec], host_copies: int, reduce: bool, engine: Any
+) -> None:
     spec = make()
-    compiled = compile_spec(spec, TINY, host_copies=host_copies)
+    compiled = compile_spec(spec, TINY, host_copies=host_copies, reduce=reduce)
     assert first_difference(spec, compiled, pictures(spec, 6), engine) is None
 
 
@@ -59,12 +62,31 @@ def specs(draw: st.DrawFn) -> StudentSpec:
 
 
 @settings(max_examples=80, deadline=None)
-@given(specs(), st.booleans())
-def test_random_students_are_their_cores(spec: StudentSpec, host_copies: bool) -> None:
+@given(specs(), st.sampled_from((1, 2, 3, 1000)))
+def test_random_students_are_their_cores(spec: StudentSpec, host_copies: int) -> None:
     compiled = compile_spec(spec, BOARD, host_copies=host_copies)
     bits = pictures(spec, 3)
     assert first_difference(spec, compiled, bits, LazyEngine) is None
     assert np.array_equal(ChipRunner(compiled, Emulator).answers(bits), spec.run(bits))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 8), st.integers(1, 4)), min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_random_illegal_students_are_refused_with_every_layer_that_fits_no_core(
+    shapes: list[tuple[int, int]], heard: bool, reduce: bool
+) -> None:
+    layers = [(features, kernel, 1, 2, 1) for features, kernel in shapes]
+    spec = student(layers, (3, 1, 1, 0, 1), (1, 9, 8), (2,), seed=1)
+    spec = spec if heard else replace(spec, vote=np.full_like(spec.vote, -1))
+    wide = [layer for layer in spec.layers if layer.fan_in > TINY.inputs]
+    assume(wide or not heard)
+    with pytest.raises(CompileError, match=rf"^{len(wide) + (not heard)} limits broken\n") as refused:
+        compile_spec(spec, TINY, reduce=reduce)
+    lines = str(refused.value).splitlines()[1:]
+    expected = [f"{layer.name}: {layer.fan_in} inputs a neuron, 35 fit a core of tiny; try more" for layer in wide]
+    expected += [] if heard else [f"vote: 0 of {len(spec.vote)} neurons vote, at least 1 must; deal"]
+    assert len(lines) == len(expected)
+    assert all(line.startswith(start) for line, start in zip(lines, expected, strict=True))
 
 
 @ENGINES

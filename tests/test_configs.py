@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from run_cases import ROOM, command_line, files_in, write_run
 
 from deploy.build import BuildRun
+from deploy.faults import FaultRun
 from deploy.play import PlayRun
 from deploy.publish import PublishRun
 from deploy.score import ScoreRun
@@ -37,11 +38,18 @@ KINDS = {
     "build": [BuildRun],
     "verify": [VerifyRun, distill_verify.VerifyRun],
     "score": [ScoreRun],
+    "faults": [FaultRun],
     "play": [PlayRun],
     "publish": [PublishRun],
 }
-MODULES = {"deploy.build": "build", "deploy.verify": "verify", "deploy.score": "score", "deploy.play": "play"}
-ONE_GAME = ("teacher", "rollouts", "score", "play", "publish")  # the others take games=[...]
+MODULES = {
+    "deploy.build": "build",
+    "deploy.verify": "verify",
+    "deploy.score": "score",
+    "deploy.faults": "faults",
+    "deploy.play": "play",
+}
+ONE_GAME = ("teacher", "rollouts", "score", "faults", "play", "publish")  # the others take games=[...]
 GAMES = (*sorted(path.stem for path in (CONF / "game").glob("*.yaml")), "Zaxxon")  # the last has no file
 ROOTS = [(root, game) for root in KINDS for game in (GAMES if root in ONE_GAME else GAMES[:1])]
 
@@ -255,6 +263,7 @@ def test_a_command_writes_nothing_outside_its_root(module, tmp_path):
     more = {
         "deploy.verify": ["verify.decisions=3", "verify.plain_decisions=1"],
         "deploy.score": ["score.players=[random]", "score.episodes=1", "score.processes=1", "score.video_seconds=0.2"],
+        "deploy.faults": ["smoke=faults", f"root={root}", "faults.processes=1", "faults.max_frames=200"],
         "deploy.play": ["play.player=spec", "play.view=video", "play.realtime.seconds=0.2"],
     }.get(module, [])
     done = command_line(module, f"root={root}", *more, cwd=elsewhere)

@@ -7,20 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import one_neuron, random_graph, tick_of_one_neuron
+from cases import equal_runs, one_neuron, random_graph, tick_of_one_neuron
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.cores import CoreGraph, NeuronTypes
 from deploy.emulator import MAX_POTENTIAL, EmulationError, Emulator
-from deploy.engine import LazyEngine, memoryless_cores
-from deploy.engines import Engine, record
-
-
-@pytest.fixture(params=[Emulator, LazyEngine], ids=lambda kind: kind.__name__)
-def kind(request: pytest.FixtureRequest) -> Any:
-    """A new engine costs one entry here."""
-    return request.param
+from deploy.engine import memoryless_cores
+from deploy.engines import ENGINES, Engine, record
 
 
 def with_types(graph: CoreGraph, **columns: Any) -> CoreGraph:
@@ -48,7 +42,7 @@ NEURONS = st.fixed_dictionaries(
 def test_one_neuron_follows_the_scalar_rule(p: dict[str, int], inclusive: bool, inputs: list[Any]) -> None:
     weights = (3, -2)
     graph = one_neuron(np.array([0, 1]), 2, inclusive, weight=[weights], **p)
-    engines: list[Engine] = [Emulator(graph), LazyEngine(graph)]
+    engines: list[Engine] = [kind(graph) for kind in ENGINES.values()]
     v = p["initial"]
     for lines in inputs:
         total = sum(weight for weight, line in zip(weights, lines, strict=True) if line)
@@ -60,18 +54,9 @@ def test_one_neuron_follows_the_scalar_rule(p: dict[str, int], inclusive: bool, 
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_fast_equals_plain_on_random_graphs_spike_for_spike(seed: int) -> None:
+def test_fast_equals_plain_on_random_graphs_spike_for_spike(seed: int, fast: Any) -> None:
     graph = random_graph(seed)
-    rng = np.random.default_rng(seed + 100)
-    plain, fast = Emulator(graph), LazyEngine(graph)
-    # Lines that mostly stay: an engine that follows changes must not lose the ticks without any.
-    lines = rng.random(graph.n_inputs) < 0.5
-    for tick in range(60):
-        lines = lines ^ (rng.random(graph.n_inputs) < 0.1)
-        assert np.array_equal(plain.step(lines), fast.step(lines)), f"tick {tick}"
-        assert np.array_equal(plain.potential, fast.potential), f"tick {tick}"
-        assert np.array_equal(plain.pins(), fast.pins()), f"tick {tick}"
-        assert np.array_equal(plain.spikes_per_core, fast.spikes_per_core)
+    equal_runs(Emulator(graph), fast(graph), ticks=60, seed=seed + 100)
 
 
 def test_random_graphs_have_what_they_claim() -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from cases import DATA, Recording, read_recording, recordings
 
 from deploy.emulator import Emulator
-from deploy.engine import LazyEngine
 from deploy.engines import Engine
 
 pytestmark = [
     pytest.mark.ground_truth,
     pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}; set SPIKECADE_DATA"),
 ]
-ENGINES = pytest.mark.parametrize("kind", [Emulator, LazyEngine], ids=lambda kind: kind.__name__)
-# The plain emulator runs the first ticks of every long recording; the lazy engine runs all of every file.
+# The plain emulator runs the first ticks of every long recording; the others run all of every file.
 PLAIN_TICKS = {"compass_vmm": 120, "ranc_large": 12}
 
 
@@ -28,14 +27,13 @@ def meets(engine: Engine, recorded: Recording, ticks: int) -> None:
         assert np.array_equal(engine.pins(), recorded.pins[tick]), f"tick {tick}"
 
 
-def ticks_of(kind: type, path: Path, recorded: Recording) -> int:
+def ticks_of(kind: Any, path: Path, recorded: Recording) -> int:
     total = len(recorded.pins)
     return min(total, PLAIN_TICKS.get(path.parent.name, total)) if kind is Emulator else total
 
 
-@ENGINES
 @pytest.mark.parametrize("folder", ["compass_vmm", "ranc_traces", "ranc_large", "ibm_traces"])
-def test_every_recorded_output_is_met_tick_by_tick(kind: type, folder: str) -> None:
+def test_every_recorded_output_is_met_tick_by_tick(kind: Any, folder: str) -> None:
     paths = recordings(f"{folder}/*.npz")
     assert paths, f"{DATA / folder} holds no recordings"
     for path in paths:
@@ -44,8 +42,7 @@ def test_every_recorded_output_is_met_tick_by_tick(kind: type, folder: str) -> N
         meets(kind(recorded.graph), recorded, ticks_of(kind, path, recorded))
 
 
-@ENGINES
-def test_every_spike_and_last_potential_is_that_of_ranc(kind: type) -> None:
+def test_every_spike_and_last_potential_is_that_of_ranc(kind: Any) -> None:
     for path in recordings("ranc_traces/*.npz"):
         recorded = read_recording(path)
         engine: Engine = kind(recorded.graph)
