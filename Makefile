@@ -6,6 +6,7 @@ VIEW ?= auto
 SECONDS ?=
 CHIP ?= ns1e
 NAME ?= emulator
+FILE ?= models/$(GAME)/chip.npz
 SIZE ?= full
 ARGS ?=
 PYTHON ?= python3
@@ -23,7 +24,7 @@ smoke = $(if $(filter smoke,$(SIZE)),smoke=$(1))
 ready := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow check play teacher rollouts distill compile verify score faults publish board bench pipeline clean
+.PHONY: help setup test test-slow check play teacher rollouts distill compile verify score faults inspect publish board bench pipeline clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -75,13 +76,16 @@ score: $(ready) ## scores teacher, student and chip of GAME side by side
 faults: $(ready) ## scores the chip of GAME as cores, neurons, axons and routes of it break, and draws the curves
 	$(run) deploy.faults game=$(GAME) $(call smoke,faults) $(ARGS)
 
+inspect: $(ready) ## usage, places, activity, traffic and energy of a chip file: FILE=models/Pong/chip.npz
+	$(run) deploy.inspect $(FILE) $(ARGS)
+
 publish: $(ready) ## puts the models of GAME and a card made from their reports under models/
 	$(run) deploy.publish game=$(GAME) $(ARGS)
 
 board: $(ready) ## TensorBoard on runs/
 	.venv/bin/tensorboard --logdir runs $(ARGS)
 
-bench: $(ready) ## measures side by side: NAME=emulator|loop|codec|dataset
+bench: $(ready) ## measures side by side: NAME=emulator|mapping|placement|loop|codec|dataset
 	$(run) bench.$(NAME) $(ARGS)
 
 pipeline: ## everything from nothing for GAME; SIZE=smoke takes the same path in minutes

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from deploy.align import align
 from deploy.assemble import Assembled, assemble
-from deploy.checks import compiled_violations, graph_violations, refuse_all
+from deploy.checks import compiled_violations, graph_violations, reach_violations, refuse_all
 from deploy.chip import Chip, refuse
 from deploy.compiled import Compiled
 from deploy.fanout import FanOut, fan_out
@@ -29,6 +29,7 @@ def compile_spec(
     """
     made, use = unplaced(spec, chip, host_copies, reduce)
     placed = place(made.graph, chip, seed)
+    refuse_all([*reach_violations(made.graph, placed.place, chip)])
     return Compiled(
         graph=made.graph,
         place=placed.place,
