@@ -1,1 +1,49 @@
-"""Student -> chip -> game: the compiler, the emulators and the real-time loop."""
+"""Student -> chip -> game: the compiler, the emulators and the real-time loop.
+
+The library's main names are here too, each fetched from its file when first asked for: `from deploy import CoreGraph`.
+"""
+
+from importlib import import_module
+from typing import Any
+
+# Where each name lives. Nothing is imported before it is used: a compiled loop is not needed to read a file.
+_HOME = {
+    "CHIPS": "chip",
+    "BatchRunner": "batch",
+    "Chip": "chip",
+    "ChipRunner": "runner",
+    "CompileError": "chip",
+    "Compiled": "compiled",
+    "CoreGraph": "cores",
+    "Damage": "damage",
+    "DenseEngine": "dense",
+    "ENGINES": "engines",
+    "EmulationError": "emulator",
+    "Emulator": "emulator",
+    "FormatError": "files",
+    "LazyEngine": "engine",
+    "NeuronTypes": "cores",
+    "SpecError": "spec",
+    "StudentSpec": "spec",
+    "Trace": "cores",
+    "WaveRunner": "wave",
+    "chip_named": "chip",
+    "compile_spec": "compiler",
+    "engine_named": "engines",
+    "first_difference": "verification",
+    "load_compiled": "compiled",
+    "load_graph": "graphs",
+    "load_spec": "spec",
+    "random_damage": "damage",
+    "record": "engines",
+    "save_compiled": "compiled",
+    "save_graph": "graphs",
+    "save_spec": "spec",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"deploy: no name {name!r} here; `from deploy import {name}` reads a file of that name")
+    return getattr(import_module(f"deploy.{_HOME[name]}"), name)
