@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
+
 from deploy.align import align
 from deploy.assemble import Assembled, assemble
 from deploy.checks import compiled_violations, graph_violations, reach_violations, refuse_all
@@ -13,6 +15,7 @@ from deploy.fanout import FanOut, fan_out
 from deploy.lower import lower
 from deploy.place import place
 from deploy.reduce import ANALYSED, Network, analyse, reductions, same_network
+from deploy.repeat import Repeated, repeat
 from deploy.spec import StudentSpec
 from deploy.tiling import naive_cores
 from deploy.usage import Usage, usage
@@ -29,21 +32,31 @@ def compile_spec(
     """
     made, use = unplaced(spec, chip, host_copies, reduce)
     placed = place(made.graph, chip, seed)
-    refuse_all([*reach_violations(made.graph, placed.place, chip)])
+    far = repeat(made.graph, made.level, placed.place, chip)  # cores between those too far apart
+    refuse_all([*compiled_violations(far.graph, far.level), *reach_violations(far.graph, far.place, chip)])
     return Compiled(
-        graph=made.graph,
-        place=placed.place,
-        level=made.level,
+        graph=far.graph,
+        place=far.place,
+        level=far.level,
         probe_core=made.probe_core,
         probe_neuron=made.probe_neuron,
         layer_shapes=tuple(layer.out_shape for layer in spec.layers),
-        layer_levels=made.layer_levels,
+        layer_levels=tuple(int(far.shifted[level]) for level in made.layer_levels),
         heads=spec.heads,
         spec_digest=spec.digest,
-        usage=use,
+        usage=_with_repeaters(spec, chip, made, far, use),
         mean_hops=(placed.hops_before, placed.hops),
         seed=seed,
     )
+
+
+def _with_repeaters(spec: StudentSpec, chip: Chip, made: Assembled, far: Repeated, use: Usage) -> Usage:
+    """What is used once repeaters have joined, as a stage after all others."""
+    if not far.repeaters:
+        return use
+    stage = np.concatenate([made.stage, np.full(far.repeaters, 2 * len(spec.layers), np.int32)])
+    names = [layer.name for layer in spec.layers]
+    return usage(far.graph, stage, far.level, names, chip, naive_cores(spec, chip), use.saved)
 
 
 def unplaced(

@@ -51,8 +51,8 @@ def usage(
 ) -> Usage:
     """Count what is used. Axons, neurons and synapses are counted against the cores in use.
 
-    `stage` [C] is 2l for splitters before layer l and 2l+1 for its tiles, rising; `level` [C] in ticks; `naive` are
-    the cores of each layer by the plain rule (Esser et al. 2016), `saved` those that each reduction saved.
+    `stage` [C] is 2l for splitters before layer l, 2l+1 for its tiles, 2L for repeaters, rising; `level` [C] in ticks;
+    `naive` are the cores of each layer by the plain rule (Esser et al. 2016), `saved` those that each reduction saved.
     """
     repeats = (graph.types.weight == 1).all(axis=1) & (graph.types.leak == 0)
     counts = (
@@ -74,19 +74,24 @@ def usage(
         "naive cores": (sum(naive), chip.cores),
         "layer cores": (int((stage % 2 == 1).sum()), chip.cores),
         "input fan-out cores": (int((stage == 0).sum()), chip.cores),
-        "interior splitter cores": (int(((stage > 0) & (stage % 2 == 0)).sum()), chip.cores),
+        "interior splitter cores": (int(((stage > 0) & (stage % 2 == 0) & (stage < 2 * len(names))).sum()), chip.cores),
         "axons": (int(counts[0].sum()), cores * chip.axons),
         "neurons": (int(counts[1].sum()), cores * chip.neurons),
         "synapses": (int(counts[2].sum()), cores * chip.axons * chip.neurons),
         "crossbars": (len(graph.crossbar), cores),
         "ticks to the votes": (int(level.max()) + 1, TICKS_A_PICTURE),
     }
+    repeaters = int((stage == 2 * len(names)).sum())
+    if repeaters:
+        total["repeater cores"] = (repeaters, chip.cores)
     return Usage(chip.name, total, tuple(stages), dict(saved))
 
 
 def _stage_name(number: int, names: Sequence[str]) -> str:
     if number % 2:
         return names[number // 2]
+    if number == 2 * len(names):
+        return "repeaters"
     return "input fan-out" if number == 0 else f"fan-out to {names[number // 2]}"
 
 

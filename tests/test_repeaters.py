@@ -21,6 +21,7 @@ from deploy.cores import CoreGraph, NeuronTypes, graph_arrays
 from deploy.emulator import Emulator
 from deploy.engine import LazyEngine
 from deploy.repeat import Repeated, far_spikes, repeat
+from deploy.verification import first_difference
 
 TINY4 = CHIPS["tiny4"]
 WIDE = replace(TINY4, name="wide", width=9, height=11)
@@ -198,3 +199,16 @@ def test_inputs_that_would_enter_too_late_are_refused() -> None:
         CompileError, match=r"^repeat: an input enters at level \d+ with repeaters, allowed up to 15; try"
     ):
         repeat(graph, level, scattered(made, 3), chip)
+
+
+@pytest.mark.parametrize(("reduce", "reach"), [(False, 6), (False, 11), (True, 4)])
+def test_the_compiler_repeats_what_its_places_leave_out_of_reach(reduce: bool, reach: int) -> None:
+    spec, chip = SPECS["conv_net"](), replace(WIDE, reach=reach)
+    made, near = compile_spec(spec, chip, seed=1, reduce=reduce), compile_spec(spec, WIDE, seed=1, reduce=reduce)
+    added = made.graph.shape[0] - near.graph.shape[0]
+    assert added == made.usage.total["repeater cores"][0] > 0
+    assert "repeater cores" not in near.usage.total
+    assert made.usage.stages[-1].name == "repeaters"
+    assert made.usage.stages[-1].cores == added
+    assert made.latency_ticks > near.latency_ticks
+    assert first_difference(spec, made, pictures(spec, 6)) is None
