@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.cores import CoreGraph, NeuronTypes, graph_arrays, graph_facts, graph_of
+from deploy.cores import FIRST_PIN_CORE, CoreGraph, NeuronTypes, graph_arrays, graph_facts, graph_of
 from deploy.files import Arrays, FormatError, read_arrays, write_arrays
 
 KIND, VERSION = "spikecade-graph", (1, 0)
@@ -185,6 +185,18 @@ def with_lines(graph: CoreGraph, core: NDArray[Any], axon: NDArray[Any]) -> Core
         input_axon=axon.astype(np.uint8),
         input_delay=np.zeros(len(core), np.uint8),
     )
+
+
+def unspeakable(graph: CoreGraph, rules: Iterable[tuple[Any, str]], format_name: str) -> Iterator[str]:
+    """Where a graph uses types that another format has no words for ([T] True, and why), or pins without a delay."""
+    for wrong, reason in rules:
+        for kind in np.flatnonzero(wrong):
+            where = neurons_of_type(graph, int(kind))
+            if where:
+                yield f"{where}: {reason}"
+    at_once = (graph.neuron_type > 0) & (graph.target_core <= FIRST_PIN_CORE) & (graph.delay < 1)
+    for core, neuron in np.argwhere(at_once):
+        yield f"core {core}, neuron {neuron}: delay 0 to a pin, {format_name} has 1..15; set it to 1"
 
 
 def neurons_of_type(graph: CoreGraph, kind: int, cores: int = 8) -> str:

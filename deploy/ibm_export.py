@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.chip import refuse
-from deploy.cores import FIRST_PIN_CORE, CoreGraph, NeuronTypes
+from deploy.cores import CoreGraph, NeuronTypes
 from deploy.files import FormatError
-from deploy.graphs import canonical, neurons_of_type, plain_crossbar
+from deploy.graphs import canonical, plain_crossbar, unspeakable
 from deploy.ibm import NOWHERE, SIGNS, IbmCore, IbmCrossbar, IbmModel, IbmType
 
 SIZE = 256  # axons and neurons of a core in what is written
@@ -201,17 +201,10 @@ def _export_problems(graph: CoreGraph) -> Iterator[str]:
     equal_at_edge = (types.kappa == 1) | (types.gamma == 2) | ((types.gamma == 0) & (types.reset == types.beta))
     equal_at_edge |= (types.gamma == 1) & (types.beta == 0)
     inclusive = graph.negative_inclusive & ~equal_at_edge
-    for wrong, reason in (
+    rules = (
         ((np.abs(types.weight) > 255).any(axis=1), "a weight beyond +-255; scale the weights down"),
         (np.abs(types.leak) > 255, "a leak beyond +-255; scale the weights down"),
         ((reset & (reset + 1)) != 0, "a reset value that is not +-(2^k - 1); use one that is"),
         (inclusive, "the negative rule applies at -beta itself, IBM's only below; use another beta"),
-    ):
-        for kind in np.flatnonzero(wrong):
-            where = neurons_of_type(graph, int(kind))
-            if where:
-                yield f"{where}: {reason}"
-    for core, neuron in np.argwhere(
-        (graph.neuron_type > 0) & (graph.target_core <= FIRST_PIN_CORE) & (graph.delay < 1)
-    ):
-        yield f"core {core}, neuron {neuron}: delay 0 to a pin, IBM has 1..15; set it to 1"
+    )
+    yield from unspeakable(graph, rules, "IBM")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from deploy.chip import refuse
 from deploy.cores import FIRST_PIN_CORE, CoreGraph, NeuronTypes, pin_of, pin_target
 from deploy.files import FormatError
-from deploy.graphs import Extra, free_axons, neurons_of_type, pack_crossbar, plain_crossbar
+from deploy.graphs import Extra, free_axons, pack_crossbar, plain_crossbar, unspeakable
 from deploy.ibm_graph import no_lines
 from deploy.ranc import INT32, Packet, RancConfig, RancCore, RancModel, config_of
 from deploy.spikes import AxonSpikes
@@ -323,19 +323,12 @@ def _export_problems(graph: CoreGraph) -> Iterator[str]:
     rising = (t.weight >= 0).all(axis=1) & (t.leak >= 0) & (t.initial >= edge - t.beta)
     rising &= ((t.gamma != 0) | (t.reset >= edge - t.beta)) & ((t.gamma != 1) | (edge - t.beta <= 0))
     floored = (t.gamma == 0) & (t.reset == t.beta)
-    for wrong, reason in (
+    rules = (
         (t.random_weight > 0, "stochastic synapses, RANC has none; clear the flags"),
         (t.random_leak > 0, "a stochastic leak, RANC has none; clear the flag"),
         (t.random_mask > 0, "a stochastic threshold, RANC has none; clear the mask"),
         ((t.epsilon > 0) & (t.leak != 0), "a leak that follows the sign of V, RANC has none; clear the flag"),
         (t.gamma == 2, "no reset (gamma 2), RANC has 0 and 1; use a linear reset"),
         ((t.kappa > 0) & ~floored & ~rising, "a floor at -beta, RANC has none; use reset 0 to R = beta, or raise beta"),
-    ):
-        for kind in np.flatnonzero(wrong):
-            where = neurons_of_type(graph, int(kind))
-            if where:
-                yield f"{where}: {reason}"
-    for core, neuron in np.argwhere(
-        (graph.neuron_type > 0) & (graph.target_core <= FIRST_PIN_CORE) & (graph.delay < 1)
-    ):
-        yield f"core {core}, neuron {neuron}: delay 0 to a pin, RANC has 1..15; set it to 1"
+    )
+    yield from unspeakable(graph, rules, "RANC")

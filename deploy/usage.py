@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,20 @@ from deploy.cores import CoreGraph
 from deploy.reduce import REDUCTIONS
 
 TICKS_A_PICTURE = 33  # of 1 ms, at 30 pictures a second
+ROWS = (
+    "cores",
+    "naive cores",
+    "layer cores",
+    "input fan-out cores",
+    "interior splitter cores",
+    "repeater cores",
+    "axons",
+    "neurons",
+    "synapses",
+    "crossbars",
+    "ticks to the votes",
+)  # in the order in which they are told
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -95,10 +110,16 @@ def _stage_name(number: int, names: Sequence[str]) -> str:
     return "input fan-out" if number == 0 else f"fan-out to {names[number // 2]}"
 
 
+def _in_order(found: Mapping[str, Row], order: Iterable[str]) -> list[tuple[str, Row]]:
+    """The entries as they are told: files keep them by name."""
+    known = list(order)
+    return sorted(found.items(), key=lambda entry: known.index(entry[0]) if entry[0] in known else len(known))
+
+
 def usage_text(use: Usage) -> str:
     """Tables: what is used of the chip, where, and what the reductions saved."""
     lines = [f"{'on ' + use.chip:24} {'used':>12} {'available':>12} {'share':>7}"]
-    for name, (used, available) in use.total.items():
+    for name, (used, available) in _in_order(use.total, ROWS):
         lines.append(f"{name:24} {used:12,} {available:12,} {used / available:7.1%}")
     head = ("level", "cores", "naive"), ("axons", "neurons", "synapses", "relays")
     lines += ["", f"{'stage':24}" + "".join(f"{h:>7}" for h in head[0]) + "".join(f"{h:>12}" for h in head[1])]
@@ -107,5 +128,7 @@ def usage_text(use: Usage) -> str:
         lines.append(f"{s.name:24}" + "".join(f"{n:7,}" for n in few) + "".join(f"{n:12,}" for n in many))
     if use.saved:
         lines += ["", f"{'reduction':24} {'cores saved':>12}"]
-        lines += [f"{name:24} {cores:12,}  {REDUCTIONS.get(name, '')}" for name, cores in use.saved.items()]
+        lines += [
+            f"{name:24} {cores:12,}  {REDUCTIONS.get(name, '')}" for name, cores in _in_order(use.saved, REDUCTIONS)
+        ]
     return "\n".join(lines) + "\n"

@@ -13,8 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
+from deploy.activity import record_held
+from deploy.chip import chip_named
 from deploy.compiled import Compiled
 from deploy.emulator import Emulator
+from deploy.energy import Energy, estimate
+from deploy.engine import LazyEngine
 from deploy.players import SpecPlayer, load_chip
 from deploy.spec import StudentSpec
 from deploy.verification import Difference, first_difference
@@ -29,6 +33,7 @@ from rl.settings import need
 from rl.stages import label
 
 BATCH = 50
+ENERGY_PICTURES = 50
 
 
 @dataclass(frozen=True)
@@ -85,16 +90,25 @@ def differences(
         ticker.show(min(start + BATCH, len(obs)), "spec = cores so far")
 
 
+def energy(compiled: Compiled, bits: NDArray[np.bool_]) -> Energy:
+    """What these pictures' bits cost on a chip, an estimate at 1 V."""
+    lines = bits[:ENERGY_PICTURES].reshape(-1, compiled.graph.n_inputs)
+    activity = record_held(LazyEngine(compiled.graph), lines, compiled.latency_ticks)
+    chip, stages = chip_named(compiled.usage.chip), compiled.usage.stages
+    return estimate(compiled.graph, chip, compiled.place, stages, compiled.latency_ticks, activity)
+
+
 def command(config: VerifyRun) -> int:
     name = label(config.games)
     spec, compiled = load_chip(name, config.root)
-    start, compared = time.monotonic(), 0
+    start, compared, costs = time.monotonic(), 0, []
     for game in config.games:
         obs = recorded(config, game, spec)
         for different in differences(config, spec, compiled, obs):
             print(f"not equal: {different}")
             return 1
         compared += len(obs)
+        costs.append(energy(compiled, spec.transduce(obs[:ENERGY_PICTURES])))
     neurons = int((compiled.probe_core >= 0).sum())
     facts = {
         "what": "verify",
@@ -104,6 +118,7 @@ def command(config: VerifyRun) -> int:
         "neurons": neurons,
         "spec": spec.digest,
         "graph": compiled.digest,
+        "energy": {game: cost.as_dict for game, cost in zip(config.games, costs, strict=True)},
         "wall_s": time.monotonic() - start,
         "settings": asdict(config),
         "versions": versions(),
@@ -113,6 +128,12 @@ def command(config: VerifyRun) -> int:
         f"{name}: spec = cores on {compared:,} decisions, {neurons:,} neurons and every vote, spike for spike "
         f"({config.verify.plain_decisions} decisions on the plain emulator too)"
     )
+    for game, cost in zip(config.games, costs, strict=True):
+        whole = cost.whole
+        print(
+            f"{game}: some {1e3 * whole.static_w:.1f} mW static and {1e3 * whole.active_a_w:.1f} mW active at "
+            f"{cost.voltage} V and {cost.ticks_a_second:,.0f} ticks/s (estimate; `make inspect` for more)"
+        )
     return 0
 
 

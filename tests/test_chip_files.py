@@ -18,6 +18,7 @@ from deploy.compiler import compile_spec
 from deploy.cores import graph_arrays
 from deploy.files import FormatError, read_arrays, write_arrays
 from deploy.runner import ChipRunner
+from deploy.usage import usage_text
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -115,3 +116,9 @@ def test_the_library_needs_neither_torch_nor_a_game() -> None:
         f"import deploy.{name}" for name in modules.split()
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_a_table_read_from_a_file_says_what_it_said_when_made(tmp_path: Path) -> None:
+    made = compile_spec(SPECS["conv_net"](), CHIPS["tiny"], reduce=True)
+    save_compiled(made, tmp_path / "chip.npz")
+    assert usage_text(load_compiled(tmp_path / "chip.npz")[0].usage) == usage_text(made.usage)

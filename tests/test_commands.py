@@ -112,6 +112,8 @@ def test_verify_agrees_on_an_unharmed_chip_and_says_on_how_much(root, capsys):
     assert (facts["decisions"], facts["plain_decisions"], facts["games"]) == (12, 2, ["Pong"])
     assert (facts["spec"], facts["graph"]) == (small_student().digest, small_chip().digest)
     assert facts["neurons"] == (small_chip().probe_core >= 0).sum()
+    ((game, energy),) = facts["energy"].items()
+    assert energy["measured"] and energy["total_a_w"] > energy["whole"]["static_w"] > 0, game
     assert "Pong: spec = cores on 12 decisions" in capsys.readouterr().out
 
 
