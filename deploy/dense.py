@@ -16,7 +16,7 @@ from deploy.damage import Damage, no_damage
 from deploy.dense_kernels import APART, Layout, Run, begin, run_cores, run_ticks
 from deploy.dense_layout import layout_of
 from deploy.emulator import Bits, check_lines, check_run, per_neuron, potential_error
-from deploy.engine import state_of, tables_of, unpack_words
+from deploy.engine import pins_of, state_of, tables_of, unpack_words
 from deploy.kernels import State, Tables
 
 FEW = 256  # cores: with fewer, waking a second thread costs more than it saves
@@ -97,16 +97,6 @@ class DenseEngine:
     def pins(self) -> Bits:
         """[O] pins that spiked in the last tick, whatever their delay; several neurons on one pin are OR-ed."""
         return pins_of(self._run.sent, self._pins, len(self.graph.output_pin))
-
-
-def pins_of(
-    sent: NDArray[np.uint64], pins: tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]], count: int
-) -> Bits:
-    """[count] pins that the spikes [C, V] drive; `pins` as of `CoreGraph.pins`."""
-    core, neuron, index = pins
-    driven = np.zeros(count, bool)
-    driven[index[(sent[core, neuron >> 6] >> (neuron & 63).astype(np.uint64)) & np.uint64(1) != 0]] = True
-    return driven
 
 
 def threads_for(cores: int) -> int:

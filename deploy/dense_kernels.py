@@ -223,7 +223,7 @@ def _report(s: Run, thread: int, core: int, neuron: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _scalar(s: Run, t: Tables, own: kernels.State, core: int, tick: int, thread: int) -> None:
-    kernels._tick_neurons(t, own, core, tick)
+    kernels.tick_neurons(t, own, core, tick)
     s.fired[core, : len(own.output)] = own.output
     if own.fault[0] >= 0:
         _report(s, thread, core, own.fault[1])

@@ -75,11 +75,17 @@ class LazyEngine:
 
     def pins(self) -> Bits:
         """[O] pins that spiked in the last tick, whatever their delay; several neurons on one pin are OR-ed."""
-        core, neuron, index = self._pins
-        word = self._state.sent[core, neuron >> 6]
-        pins = np.zeros(len(self.graph.output_pin), bool)
-        pins[index[(word >> (neuron & 63).astype(np.uint64)) & np.uint64(1) != 0]] = True
-        return pins
+        return pins_of(self._state.sent, self._pins, len(self.graph.output_pin))
+
+
+def pins_of(
+    sent: NDArray[np.uint64], pins: tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]], count: int
+) -> Bits:
+    """[count] pins that the spikes [C, V] drive; `pins` as of `CoreGraph.pins`."""
+    core, neuron, index = pins
+    driven = np.zeros(count, bool)
+    driven[index[(sent[core, neuron >> 6] >> (neuron & 63).astype(np.uint64)) & np.uint64(1) != 0]] = True
+    return driven
 
 
 def tables_of(whole: CoreGraph, seed: int, damage: Damage) -> Tables:

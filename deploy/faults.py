@@ -22,8 +22,7 @@ from deploy.cores import CoreGraph
 from deploy.curves import Chart, Curve, Mean, svg
 from deploy.damage import Damage, random_damage
 from deploy.engine import LazyEngine
-from deploy.players import action_ids, load_chip
-from deploy.runner import ChipRunner
+from deploy.players import ChipPlayer, Translated, action_ids, load_chip
 from deploy.spec import StudentSpec
 from rl.board import Ticker
 from rl.command import launch, only_one, run, settings
@@ -118,24 +117,6 @@ class Point:
         return facts | {"mean": mean.value, "low": mean.low, "high": mean.high}
 
 
-class BrokenChipPlayer:
-    """Plays a damaged chip. Every episode begins on a chip that was just switched on, so that it can be repeated."""
-
-    def __init__(
-        self, spec: StudentSpec, compiled: Compiled, game: str, ids: NDArray[np.int64], damage: Damage | None
-    ) -> None:
-        """`ids`: the game's number of each action that the student knows."""
-        self._spec, self._head, self._ids = spec, spec.head(game), ids
-        self._runner = ChipRunner(compiled, lambda graph: LazyEngine(graph, damage=damage))
-
-    def reset(self) -> None:
-        self._runner.engine.reset()
-
-    def act(self, obs: NDArray[np.uint8]) -> int:
-        votes = self._runner.answer(self._spec.transduce(obs[None])[0])
-        return int(self._ids[votes[self._head.start : self._head.stop].argmax()])
-
-
 def damage_of(graph: CoreGraph, kind: str, rate: float, seed: int) -> Damage | None:
     """A share `rate` of the parts of a kind of NAMES; of one seed, the same parts and more where the rate is higher."""
     return None if kind == WHOLE else random_damage(graph, **{kind: rate}, seed=seed)
@@ -147,6 +128,7 @@ class Worker:
     spec: StudentSpec
     compiled: Compiled
     ids: NDArray[np.int64]
+    n_actions: int
     game: str
     rules: Protocol
 
@@ -156,15 +138,15 @@ class Worker:
             cls.spec, cls.compiled = load_chip(game, root)
         actions = action_meanings(game, rules.env)
         cls.ids = action_ids(cls.spec.head(game).actions, actions, f"chip of {game}")
-        cls.game, cls.rules = game, rules
+        cls.game, cls.rules, cls.n_actions = game, rules, len(actions)
 
     @classmethod
     def play(cls, task: tuple[str, float, int]) -> float:
         """The return of (kind, rate, episode)."""
         kind, rate, index = task
         damage = damage_of(cls.compiled.graph, kind, rate, cls.rules.seed + index)
-        player = BrokenChipPlayer(cls.spec, cls.compiled, cls.game, cls.ids, damage)
-        return episode_return(player, cls.game, cls.rules, index)
+        player = ChipPlayer(cls.spec, cls.compiled, cls.game, lambda graph: LazyEngine(graph, damage=damage))
+        return episode_return(Translated(player, cls.ids, cls.n_actions), cls.game, cls.rules, index)
 
 
 def wanted(rates: Rates) -> list[tuple[str, float]]:

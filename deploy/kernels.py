@@ -112,7 +112,7 @@ def run(t: Tables, s: State, lines: Flags, first: int, ticks: int) -> int:
         for core in range(len(t.crossbar_of)):
             flipped = _deliver(s, core, tick)
             if not t.memoryless[core]:
-                _tick_neurons(t, s, core, tick)
+                tick_neurons(t, s, core, tick)
             elif flipped:
                 _evaluate(t, s, core)
             elif t.loss_limit == 0:
@@ -226,7 +226,7 @@ def _evaluate(t: Tables, s: State, core: int) -> None:
 
 
 @kernel
-def _tick_neurons(t: Tables, s: State, core: int, tick: int) -> None:
+def tick_neurons(t: Tables, s: State, core: int, tick: int) -> None:
     """The full rule for each neuron of a core with memory: leak, fire, reset."""
     _integrate(t, s, core)
     drawing = t.drawing[core]

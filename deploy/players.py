@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.compiled import Compiled, load_compiled
+from deploy.cores import CoreGraph
+from deploy.engine import LazyEngine
+from deploy.engines import Engine
 from deploy.human import HumanPlayer
 from deploy.realtime import Thinking
 from deploy.runner import ChipRunner
@@ -44,11 +47,20 @@ class SpecPlayer:
 
 
 class ChipPlayer:
-    """Plays the cores: transduction on the host, all else tick by tick on the emulated chip."""
+    """Plays the cores: transduction on the host, all else tick by tick on the emulated chip.
 
-    def __init__(self, spec: StudentSpec, compiled: Compiled, game: str) -> None:
+    Every episode begins on a chip that was just switched on, so that it can be repeated whatever was played before.
+    """
+
+    def __init__(
+        self,
+        spec: StudentSpec,
+        compiled: Compiled,
+        game: str,
+        engine: Callable[[CoreGraph], Engine] = LazyEngine,
+    ) -> None:
         need_same_student(spec, compiled)
-        self._spec, self._head, self._runner = spec, spec.head(game), ChipRunner(compiled)
+        self._spec, self._head, self._runner = spec, spec.head(game), ChipRunner(compiled, engine)
         self._cells = (compiled.place[:, 2], compiled.place[:, 1])  # row y, column x
         self.votes: NDArray[np.int32] | None = None
         self.ticks = 0  # run so far
@@ -56,6 +68,7 @@ class ChipPlayer:
 
     def reset(self) -> None:
         self.votes = None
+        self._runner.engine.reset()
 
     @property
     def activity(self) -> NDArray[np.int32] | None:
@@ -66,7 +79,7 @@ class ChipPlayer:
 
     def act(self, obs: NDArray[np.uint8]) -> int:
         votes = self._runner.answer(self._spec.transduce(obs[None])[0])
-        self.ticks = self._runner.engine.tick
+        self.ticks += self._runner.compiled.latency_ticks
         self.votes = votes[self._head.start : self._head.stop]
         return int(self.votes.argmax())
 

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
+from deploy.batch import BatchRunner
 from deploy.pacer import Pacer
-from deploy.players import PLAYERS, action_ids, make_player
+from deploy.players import PLAYERS, action_ids, load_chip, make_player
 from deploy.realtime import PlayReport, RealtimeSettings, play_realtime
 from deploy.spec import load_spec
 from deploy.video import VideoScreen
@@ -33,7 +34,7 @@ from rl.scores import REFERENCE, Protocol, Score, episode_return, evaluate, prot
 from rl.settings import need
 from rl.stages import CHIP, STUDENT, TEACHER, find
 
-BATCHED = ("teacher", "student", "spec")
+BATCHED = ("teacher", "student", "spec", "chip")
 SCORED = tuple(name for name in PLAYERS if name != "human")
 Act = Callable[[Frames], NDArray[np.int64]]  # stacks [B, 21, 21, 64] -> actions [B]
 
@@ -106,8 +107,8 @@ def score_one_by_one(player: str, config: ScoreRun, rules: Protocol) -> Score:
 
 
 def score_at_once(player: str, config: ScoreRun, rules: Protocol) -> Score:
-    """Teacher or student, all episodes in one batch: equal to one by one, and several times faster."""
-    act, known = (_teacher if player == "teacher" else _student)(config)
+    """A model, all episodes in one batch: equal to one by one, and several times faster."""
+    act, known = {"teacher": _teacher, "chip": _chip}.get(player, _student)(config)
     actions = action_meanings(config.name, rules.env)
     ids = action_ids(known, actions, f"{player} of {config.name}")
     ticker = Ticker(rules.episodes)
@@ -128,6 +129,17 @@ def _teacher(config: ScoreRun) -> tuple[Act, tuple[str, ...]]:
 def _student(config: ScoreRun) -> tuple[Act, tuple[str, ...]]:
     spec, _ = load_spec(find(STUDENT, config.name, config.root))
     return lambda stacks: spec.act(pixels(stacks), config.name), spec.head(config.name).actions
+
+
+def _chip(config: ScoreRun) -> tuple[Act, tuple[str, ...]]:
+    spec, compiled = load_chip(config.name, config.root)
+    head, runner = spec.head(config.name), BatchRunner(compiled)
+
+    def act(stacks: Frames) -> NDArray[np.int64]:
+        votes = runner.answers(spec.transduce(pixels(stacks)))
+        return np.asarray(votes[:, head.start : head.stop].argmax(axis=1))
+
+    return act, head.actions
 
 
 def film(player: str, config: ScoreRun, rules: Protocol, path: Path) -> None:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from deploy.compiled import Compiled
 from deploy.cores import CoreGraph
 from deploy.damage import no_damage
-from deploy.dense import pins_of, run_of, threads_for, threads_own
+from deploy.dense import run_of, threads_for, threads_own
 from deploy.dense_kernels import begin, run_cores
 from deploy.dense_layout import layout_of
 from deploy.emulator import Bits, check_lines
-from deploy.engine import tables_of
+from deploy.engine import pins_of, tables_of
 from deploy.levels import check_levels
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from deploy.cores import FIRST_PIN_CORE, CoreGraph, NeuronTypes, pin_target
@@ -232,6 +233,7 @@ def equal_runs(plain: Engine, other: Engine, ticks: int, seed: int) -> int:
 
 
 DATA = Path(os.environ.get("SPIKECADE_DATA", Path(__file__).parents[1] / "../shared/data"))
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}; set SPIKECADE_DATA")
 
 
 def recordings(pattern: str) -> list[Path]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cases import DATA, SPECS, pictures, student
+from cases import DATA, SPECS, needs_data, pictures, student
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -148,11 +148,8 @@ def published(name: str) -> tuple[StudentSpec, int]:
     return student(layers, front, (3, height, width), (11,), seed=0), int(net["reported_cores"])
 
 
-GROUND_TRUTH = pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}; set SPIKECADE_DATA")
-
-
 @pytest.mark.ground_truth
-@GROUND_TRUTH
+@needs_data
 def test_the_published_one_chip_network_is_met_layer_by_layer() -> None:
     spec, reported = published("eedn_cifar_1chip")
     naive = (512, 512, 512, 512, 256, 256, 256, 256, 256, 128, 128, 32, 32, 32)
@@ -168,7 +165,7 @@ def test_the_published_one_chip_network_is_met_layer_by_layer() -> None:
 
 
 @pytest.mark.ground_truth
-@GROUND_TRUTH
+@needs_data
 @pytest.mark.parametrize(
     ("name", "naive", "most"), [("eedn_cifar_1chip", 3680, 3850), ("dvs_gesture", 3380, 2900)], ids=["cifar", "gesture"]
 )

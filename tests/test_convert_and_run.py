@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import DATA, SPECS, pictures, random_graph, recordings
+from cases import DATA, SPECS, needs_data, pictures, random_graph, recordings
 from interchange_cases import SMALL_IBM, ibm_graph, ranc_graph_case, random_spikes, spike_rows
 
 from deploy import convert, run
@@ -27,7 +27,6 @@ from deploy.side import KIND, VERSION, side_path
 from deploy.spikes import AxonSpikes, LineSpikes, PinSpikes
 from deploy.verification import first_difference, observe
 
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}; set SPIKECADE_DATA")
 PONG = Path(__file__).parents[1] / "models/Pong/chip.npz"
 
 
@@ -345,7 +344,6 @@ def test_a_chip_takes_no_graph_of_another_student(tmp_path: Path, capsys: Any) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["chip.npz", "g.npz"]
 
 
-@pytest.mark.skipif(not PONG.exists(), reason=f"no chip at {PONG}; run make compile")
 @pytest.mark.parametrize("name", ["pong.json", pytest.param("pong.ranc.json", marks=pytest.mark.slow)])
 def test_the_shipped_chip_in_foreign_terms_plays_the_same(name: str, tmp_path: Path) -> None:
     chip, _ = load_compiled(PONG)

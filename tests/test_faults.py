@@ -11,7 +11,9 @@ from run_cases import small_chip, write_run
 
 from deploy import faults, score
 from deploy.damage import WHOLE as WORKING
+from deploy.engine import LazyEngine
 from deploy.faults import NAMES, FaultRun, FaultSettings, Point, Rates, Worker, damage_of, finished, rules_of, wanted
+from deploy.players import ChipPlayer
 from rl.files import FormatError
 from rl.settings import SettingsError
 
@@ -70,7 +72,8 @@ def test_an_episode_can_be_repeated_alone_whatever_was_played_before(rules):
 
 def test_a_player_begins_each_episode_on_a_chip_just_switched_on(rules):
     damage = damage_of(Worker.compiled.graph, "lost", 0.4, 1)
-    player = faults.BrokenChipPlayer(Worker.spec, Worker.compiled, "Breakout", Worker.ids, damage)
+    player = ChipPlayer(Worker.spec, Worker.compiled, "Breakout", lambda graph: LazyEngine(graph, damage=damage))
+    player.reset()
     shown = np.random.default_rng(1).integers(0, 256, (60, 4, 84, 84), np.uint8)
 
     def choices():

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import DATA, Recording, read_recording, recordings
+from cases import DATA, Recording, needs_data, read_recording, recordings
 
 from deploy.emulator import Emulator
 from deploy.engines import Engine
 
 pytestmark = [
     pytest.mark.ground_truth,
-    pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}; set SPIKECADE_DATA"),
+    needs_data,
 ]
 # The plain emulator runs the first ticks of every long recording; the others run all of every file.
 PLAIN_TICKS = {"compass_vmm": 120, "ranc_large": 12}

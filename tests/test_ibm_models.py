@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import DATA, equal_runs, random_graph, recordings
+from cases import DATA, equal_runs, needs_data, random_graph, recordings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interchange_cases import SMALL_IBM, ibm_graph, with_types
@@ -32,7 +32,6 @@ from deploy.spikes import PinSpikes, addressed, run
 from deploy.strict_json import Repeated, parse
 
 ground_truth = pytest.mark.ground_truth
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}; set SPIKECADE_DATA")
 MODELS = recordings("ibm_models/*.json") or [Path("absent.json")]
 each_model = pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import DATA, Recording, equal_runs, random_graph, read_recording, recordings
+from cases import Recording, equal_runs, needs_data, random_graph, read_recording, recordings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interchange_cases import ranc_graph_case, random_spikes, spike_rows, with_types
@@ -37,7 +37,6 @@ from deploy.side import save_side, with_side
 from deploy.spikes import addressed, all_pins, run
 
 ground_truth = pytest.mark.ground_truth
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}; set SPIKECADE_DATA")
 INPUTS = recordings("ranc_traces/json/*.input.json") or [Path("absent.input.json")]
 each_input = pytest.mark.parametrize("path", INPUTS, ids=lambda path: path.name.partition(".")[0])
 

@@ -42,7 +42,7 @@ def alone(player, root, own):
 
 
 @pytest.mark.parametrize("env", ENVS)
-@pytest.mark.parametrize("player", ["teacher", "student"])
+@pytest.mark.parametrize("player", ["teacher", "student", "chip"])
 def test_at_once_equals_one_by_one(player, env, root):
     own = rules(env, seed=SEEDS[env])
     at_once = score_at_once(player, config(root), own)
