@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from rl.frames import Frames
 from rl.network import NetworkSettings, QNetwork
 from rl.replay import Transitions
 from rl.settings import need
+
+Gradients = list[Future[tuple[tuple[Tensor, ...], float, float]]]  # under way, one for each part of a batch
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,19 @@ def double_q_target(online: Tensor, target: Tensor, returns: Tensor, discount: T
 
 
 class Agent:
-    """Online and target network with their optimiser."""
+    """Online and target network with their optimiser.
 
-    def __init__(self, n_actions: int, network: NetworkSettings, settings: AgentSettings) -> None:
+    An update's batch is shared out to threads, one operator thread each, and their gradients are added in a fixed
+    order: as fast as two OpenMP threads on an idle machine, and not several times slower on a busy one, since nothing
+    waits at every operator.
+    """
+
+    def __init__(self, n_actions: int, network: NetworkSettings, settings: AgentSettings, threads: int = 1) -> None:
         self._settings = settings
         self.online, self.target = QNetwork(n_actions, network), QNetwork(n_actions, network)
         self.target.load_state_dict(self.online.state_dict())
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
         self._optimiser = torch.optim.RAdam(
             self.online.parameters(), lr=settings.learning_rate, eps=settings.adam_epsilon, foreach=True
         )
@@ -65,21 +75,36 @@ class Agent:
 
     def learn(self, batch: Transitions, rate: float) -> dict[str, float]:
         """One update at that learning rate; what it saw, by metric name."""
+        return self.finish(self.begin(batch), rate)
+
+    def begin(self, batch: Transitions) -> Gradients:
+        """Start on a batch's gradients, in threads of their own; the nets may act, but not change, until `finish`."""
+        return [self._pool.submit(self._gradient, part, len(batch.action)) for part in batch.split(self._threads)]
+
+    def finish(self, gradients: Gradients, rate: float) -> dict[str, float]:
+        """The update that was begun, at that learning rate; what it saw, by metric name."""
+        parts = [part.result() for part in gradients]
+        for index, parameter in enumerate(self.online.parameters()):
+            parameter.grad = torch.stack([grads[index] for grads, _, _ in parts]).sum(dim=0)
+        norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), self._settings.max_grad_norm)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        with self._autocast():
-            goal = self._goal(batch)
-            values = self.online(torch.from_numpy(batch.obs))
-        chosen = values.gather(1, torch.from_numpy(batch.action)[:, None])[:, 0]
-        loss = F.smooth_l1_loss(chosen, goal)
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), self._settings.max_grad_norm)
         self._optimiser.step()
         self.updates += 1
         if self.updates % self._settings.target_updates == 0:
             self.target.load_state_dict(self.online.state_dict())
-        return {"train/loss": loss.item(), "train/q_mean": chosen.mean().item(), "train/grad_norm": norm.item()}
+        losses, means = [loss for _, loss, _ in parts], [mean for _, _, mean in parts]
+        return {"train/loss": sum(losses), "train/q_mean": sum(means), "train/grad_norm": norm.item()}
+
+    def _gradient(self, part: Transitions, size: int) -> tuple[tuple[Tensor, ...], float, float]:
+        """(gradients, loss, mean value) that part of a batch of that size adds to the whole."""
+        with self._autocast():
+            goal = self._goal(part)
+            values = self.online(torch.from_numpy(part.obs))
+        chosen = values.gather(1, torch.from_numpy(part.action)[:, None])[:, 0]
+        loss = F.smooth_l1_loss(chosen, goal, reduction="sum") / size
+        gradients = torch.autograd.grad(loss, list(self.online.parameters()))
+        return gradients, loss.item(), chosen.sum().item() / size
 
     @torch.no_grad()
     def _goal(self, batch: Transitions) -> Tensor:
@@ -88,7 +113,8 @@ class Agent:
         return double_q_target(self.online(ahead), self.target(ahead), returns, discount)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", torch.bfloat16, enabled=self._settings.bf16)
+        # No cache of cast weights: it would be shared between threads.
+        return torch.autocast("cpu", torch.bfloat16, enabled=self._settings.bf16, cache_enabled=False)
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on, as named tensors."""

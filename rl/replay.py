@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -27,6 +28,13 @@ class Transitions:
     discount: NDArray[np.float32]  # [B]  gamma**n, 0 behind a terminal
 
     __repr__ = described
+
+    def split(self, parts: int) -> list[Transitions]:
+        """Views of at most `parts` consecutive parts, as equal as can be, none empty."""
+        size = len(self.action)
+        bounds = np.linspace(0, size, min(parts, size) + 1).astype(int)
+        cuts = [slice(int(begin), int(end)) for begin, end in pairwise(bounds)]
+        return [Transitions(*(getattr(self, f.name)[cut] for f in fields(self))) for cut in cuts]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from rl.agent import Agent, AgentSettings
+from rl.agent import Agent, AgentSettings, Gradients
 from rl.board import Board, Ticker
 from rl.checkpoint import PolicyCheckpoint, half, load_policy, save_policy
 from rl.command import Stop, launch, only_one, run, settings
@@ -23,12 +23,13 @@ from rl.frames import STACK, BlockStacks, Frames, blocks
 from rl.games import SEEDS, EnvSettings, VectorGame, VectorStep
 from rl.manifest import versions
 from rl.network import NetworkSettings
-from rl.replay import Replay
+from rl.replay import Replay, Transitions
 from rl.scores import Protocol, Score, evaluate
 from rl.settings import need
 from rl.training_state import Saved, StateStore
 
 LOG_FRAMES = 40_000  # between two lines of metrics
+SHARES = ("sample", "act", "env", "learn", "note")  # of a step: what the trainer itself does, or waits for
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class TeacherSettings:
     train_frames: int
     envs: int
     env_threads: int
-    torch_threads: int
+    learner_threads: int
     replay_rows: int
     learn_start_frames: int
     updates_per_step: int
@@ -57,7 +58,7 @@ class TeacherSettings:
     agent: AgentSettings
 
     def __post_init__(self) -> None:
-        counts = "train_frames envs torch_threads updates_per_step epsilon_decay_frames rate_decay_frames eval_frames"
+        counts = "train_frames envs learner_threads updates_per_step epsilon_decay_frames rate_decay_frames eval_frames"
         for name in (*counts.split(), "eval_episodes", "report_episodes"):
             need(getattr(self, name) >= 1, f"teacher.{name}", getattr(self, name), "1 or more")
         need(self.seed >= 0, "teacher.seed", self.seed, "0 or more")
@@ -97,11 +98,11 @@ def epsilon_at(frames: int, final: float, decay_frames: int) -> float:
 
 
 class Trainer:
-    """Acts and learns by turns: while the native workers play one step, the learner updates."""
+    """Acts, plays and learns at once: a step's gradients are computed while its actions are chosen and played."""
 
     def __init__(self, config: TeacherRun, folder: Path) -> None:
         self._config, self._own, self._folder = config, config.teacher, folder
-        torch.set_num_threads(self._own.torch_threads)
+        torch.set_num_threads(1)  # learners are threads of ours
         torch.manual_seed(self._own.seed)
         self._rng = np.random.default_rng(self._own.seed)
         self._store = StateStore(folder / "state", self._identity())
@@ -113,12 +114,12 @@ class Trainer:
         # Envs cannot be saved: a resumed run begins new episodes, from seeds that no earlier part has used.
         env_seed = self._own.seed + 1000 * (1 + self.frames)
         self._games = VectorGame(config.name, config.env, self._own.envs, env_seed % SEEDS, self._own.env_threads)
-        self._agent = Agent(len(self._games.actions), self._own.network, self._own.agent)
+        self._agent = Agent(len(self._games.actions), self._own.network, self._own.agent, self._own.learner_threads)
         self._replay = Replay(self._own.envs, self._own.replay_rows, self._games.first)
         self._stacks = BlockStacks(blocks(self._games.first))
         self._open = np.zeros(self._own.envs)  # running returns
         self._returns: deque[float] = deque(maxlen=50)
-        self._shares = {"act": 0.0, "learn": 0.0, "env": 0.0}
+        self._shares = dict.fromkeys(SHARES, 0.0)
         self.resumed = saved is not None
         if saved:
             self._resume(saved)
@@ -162,18 +163,22 @@ class Trainer:
     def step(self) -> dict[str, float]:
         """One step of every env, learning meanwhile; the metrics of its last update."""
         start = time.monotonic()
+        learning = self._begin()
+        sampled = time.monotonic()
         actions = self._choose()
         self._games.send(actions)
         acted = time.monotonic()
-        metrics = self._learn()
-        learned = time.monotonic()
         step = self._games.recv()
+        played = time.monotonic()
+        metrics = self._finish(learning)
+        learned = time.monotonic()
         self._note(actions, step)
         end = time.monotonic()
         self.frames += self._own.envs * self._config.env.frames_per_step
         self._wall_s += end - start
-        for name, spent in zip(self._shares, (acted - start, learned - acted, end - learned), strict=True):
-            self._shares[name] += spent
+        spent = (sampled - start, acted - sampled, played - acted, learned - played, end - learned)
+        for name, seconds in zip(self._shares, spent, strict=True):
+            self._shares[name] += seconds
         return metrics
 
     def _choose(self) -> NDArray[np.int64]:
@@ -182,14 +187,24 @@ class Trainer:
         actions[stray] = self._rng.integers(len(self.actions), size=int(stray.sum()))
         return actions
 
-    def _learn(self) -> dict[str, float]:
+    def _sample(self) -> Transitions:
+        agent = self._own.agent
+        return self._replay.sample(self._rng, agent.batch, agent.n_steps, agent.gamma)
+
+    def _begin(self) -> Gradients | None:
+        """Start on this step's first update, which goes on while the nets act and the envs play."""
         if self._replay.size * self._config.env.frames_per_step < self._own.learn_start_frames:
+            return None
+        return self._agent.begin(self._sample())
+
+    def _finish(self, learning: Gradients | None) -> dict[str, float]:
+        """That update, and the others of this step."""
+        if learning is None:
             return {}
-        metrics: dict[str, float] = {}
-        agent, rate = self._own.agent, rate_at(self.frames, self._own)
-        for _ in range(self._own.updates_per_step):
-            batch = self._replay.sample(self._rng, agent.batch, agent.n_steps, agent.gamma)
-            metrics = self._agent.learn(batch, rate)
+        rate = rate_at(self.frames, self._own)
+        metrics = self._agent.finish(learning, rate)
+        for _ in range(1, self._own.updates_per_step):
+            metrics = self._agent.learn(self._sample(), rate)
         return metrics | {"train/learning_rate": rate}
 
     def _note(self, actions: NDArray[np.int64], step: VectorStep) -> None:

@@ -18,10 +18,10 @@ ACTIONS = 4
 RATE = 1e-3
 
 
-def agent(seed=1, **changes):
+def agent(seed=1, threads=1, **changes):
     torch.manual_seed(seed)
     torch.set_num_threads(1)
-    return Agent(ACTIONS, TINY_NET, dataclasses.replace(TINY_AGENT, **changes))
+    return Agent(ACTIONS, TINY_NET, dataclasses.replace(TINY_AGENT, **changes), threads)
 
 
 def a_batch(seed=0, size=6, discount=0.5):
@@ -58,6 +58,34 @@ def test_bfloat16_changes_the_arithmetic_and_not_the_types():
     assert one["train/q_mean"] != two["train/q_mean"]
     assert one["train/q_mean"] == pytest.approx(two["train/q_mean"], abs=0.1)
     assert {value.dtype for value in rough.online.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_a_batch_shared_out_to_threads_gives_the_same_update(threads):
+    alone, shared = agent(), agent(threads=threads)
+    for seed in range(9):
+        one, other = alone.learn(a_batch(seed, size=7), RATE), shared.learn(a_batch(seed, size=7), RATE)
+        assert one == pytest.approx(other, rel=1e-4)
+    assert torch.allclose(weights(alone.online), weights(shared.online), atol=1e-5)
+
+
+def test_threads_do_not_make_an_update_depend_on_chance():
+    one, again = (agent(threads=3, bf16=True) for _ in range(2))
+    for seed in range(9):
+        assert one.learn(a_batch(seed), RATE) == again.learn(a_batch(seed), RATE)
+    assert torch.equal(weights(one.online), weights(again.online))
+
+
+def test_acting_while_an_update_is_under_way_changes_neither():
+    alone, busy = agent(threads=2), agent(threads=2)
+    for seed in range(5):
+        batch = a_batch(seed)
+        chosen = alone.act(batch.obs)
+        alone.learn(batch, RATE)
+        learning = busy.begin(batch)
+        assert busy.act(batch.obs).tolist() == chosen.tolist()
+        busy.finish(learning, RATE)
+    assert torch.equal(weights(alone.online), weights(busy.online))
 
 
 def test_the_target_net_is_copied_every_so_many_updates():
