@@ -12,8 +12,10 @@ ARGS ?=
 PYTHON ?= python3
 PIP_ARGS ?=
 
+# The paper does not name its ten games; these are the ten of Policy Distillation (Rusu et al. 2015), which it builds on.
 TEN := BeamRider,Breakout,Enduro,Freeway,MsPacman,Pong,Qbert,Riverraid,Seaquest,SpaceInvaders
 games := $(if $(filter ten,$(GAMES)),$(TEN),$(GAMES))
+comma := ,
 # One decision is too small to share out: a second BLAS thread only waits, 10 ms and more on a busy machine.
 export OPENBLAS_NUM_THREADS ?= 1
 run = .venv/bin/python -m
@@ -57,8 +59,10 @@ play: $(ready) ## plays GAME in real time: PLAYER=chip|spec|student|teacher|huma
 teacher: $(ready) ## trains a Double DQN teacher of GAME, or goes on training it
 	$(run) rl.train game=$(GAME) $(call smoke,teacher) $(ARGS)
 
-rollouts: $(ready) ## records the teacher of GAME into a replay dataset
-	$(run) rl.collect game=$(GAME) $(call smoke,rollouts) $(ARGS)
+# PLAYER is the chip where nobody named one; whose play is distilled is the teacher's.
+recorded = $(if $(filter file,$(origin PLAYER)),teacher,$(PLAYER))
+rollouts: $(ready) ## records the teacher of GAME, or PLAYER=random|chip|spec|student, into a replay dataset
+	$(run) $(if $(filter teacher random,$(recorded)),rl.collect,deploy.collect) game=$(GAME) $(call smoke,rollouts) $(if $(filter-out teacher,$(recorded)),rollouts.player=$(recorded)) $(ARGS)
 
 distill: $(ready) ## distils one student for GAMES (Pong,Breakout or ten)
 	$(run) distill.train 'games=[$(games)]' $(call smoke,distill) $(ARGS)
@@ -70,8 +74,8 @@ verify: $(ready) ## proves student = spec = cores on recorded pictures
 	$(run) distill.verify 'games=[$(games)]' $(call smoke,verify) $(ARGS)
 	$(run) deploy.verify 'games=[$(games)]' $(call smoke,verify) $(ARGS)
 
-score: $(ready) ## scores teacher, student and chip of GAME side by side
-	$(run) deploy.score game=$(GAME) $(call smoke,score) $(ARGS)
+score: $(ready) ## scores teacher, student and chip of GAMES (Pong,Breakout or ten) side by side, and all games together
+	$(run) deploy.score $(if $(findstring $(comma),$(games)),'games=[$(games)]',game=$(games)) $(call smoke,score) $(ARGS)
 
 faults: $(ready) ## scores the chip of GAME as cores, neurons, axons and routes of it break, and draws the curves
 	$(run) deploy.faults game=$(GAME) $(call smoke,faults) $(ARGS)
@@ -85,7 +89,7 @@ publish: $(ready) ## puts the models of GAME and a card made from their reports 
 board: $(ready) ## TensorBoard on runs/
 	.venv/bin/tensorboard --logdir runs $(ARGS)
 
-bench: $(ready) ## measures side by side: NAME=emulator|mapping|placement|loop|codec|dataset
+bench: $(ready) ## measures side by side: NAME=emulator|mapping|placement|loop|teacher|codec|dataset
 	$(run) bench.$(NAME) $(ARGS)
 
 pipeline: ## everything from nothing for GAME; SIZE=smoke takes the same path in minutes

@@ -1,4 +1,4 @@
-"""Bytes and seconds a recorded decision costs, by codec: chunk sizes, zstd levels, peers, on five games.
+"""Bytes and seconds a recorded decision costs, by codec: chunk sizes, zstd levels, peers, on ten games.
 
 Play is uniformly random with sticky actions, because no teacher is needed for it: a teacher's play differs. Q comes
 from a fixed random network of the pictures, so that its low bits are as noisy as a real network's.
@@ -27,7 +27,19 @@ from bench.report import write_report
 from rl.recording import EpisodeRows, join_episodes
 from rl.shards import FRAME_BYTES, Codec, pack, unpack
 
-GAMES = {"Pong": "pong", "Breakout": "breakout", "MsPacman": "ms_pacman", "Qbert": "qbert", "Enduro": "enduro"}
+# The ten of Policy Distillation (Rusu et al. 2015).
+GAMES = {
+    "BeamRider": "beam_rider",
+    "Breakout": "breakout",
+    "Enduro": "enduro",
+    "Freeway": "freeway",
+    "MsPacman": "ms_pacman",
+    "Pong": "pong",
+    "Qbert": "qbert",
+    "Riverraid": "riverraid",
+    "Seaquest": "seaquest",
+    "SpaceInvaders": "space_invaders",
+}
 CHUNKS, LEVELS = (16, 64, 256, 1024), (3, 9, 15)
 ENVS = 4
 
@@ -201,7 +213,7 @@ def main() -> None:
     path = write_report(
         "codec", rows, {"raw_bytes_per_row": FRAME_BYTES, "shards": shards, "labels": q, "play": __doc__}
     )
-    console = Console(width=150)
+    console = Console(width=190)
     console.print(_table(rows), _shards(shards, q), f"written to {path}")
 
 
@@ -222,7 +234,8 @@ def _shards(shards: dict[str, dict[str, Any]], q: dict[str, dict[str, Any]]) -> 
     table = Table(
         "game", "bytes a decision", "Q f32", "Q planes", "Q f16 gaps", "gap error", "pack rows/s", "unpack rows/s"
     )
-    table.title = "whole shards as written: frames, Q, scalars, tables"
+    mean = statistics.mean(row["bytes_per_decision"] for row in shards.values())
+    table.title = f"whole shards as written: frames, Q, scalars, tables; mean {mean:.1f} bytes a decision"
     for game, row in shards.items():
         sizes = [f"{q[game][name]:.1f}" for name in ("f32", "f32 planes", "max f32 + gaps f16 planes")]
         speeds = [f"{row[name]:,.0f}" for name in ("pack_rows_per_s", "unpack_rows_per_s")]

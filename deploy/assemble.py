@@ -25,7 +25,7 @@ class Assembled:
 
     graph: CoreGraph
     level: NDArray[np.int32]  # [C]  ticks from the input to the core
-    stage: NDArray[np.int32]  # [C]  2l: splitters before layer l; 2l+1: its tiles
+    stage: NDArray[np.int32]  # [C]  2l: splitters before layer l; 2l+1: its tiles; -2: relays of earlier pictures
     probe_core: NDArray[np.int32]  # [all neurons of all layers]  -1: nobody reads it, so it was not built
     probe_neuron: NDArray[np.uint8]  # the neuron that stands for it on that core
     layer_levels: tuple[int, ...]
@@ -69,10 +69,10 @@ def _graph(
         target_core=core,
         target_axon=axon,
         delay=delay,
-        input_start=np.searchsorted(fan.line, np.arange(net.sizes[0] + 1)).astype(np.int32),
+        input_start=np.searchsorted(fan.line, np.arange(net.lines + 1)).astype(np.int32),
         input_core=entry_core.astype(np.int32),
         input_axon=fan.entry[:, 1].astype(np.uint8),
-        input_delay=level[entry_core].astype(np.uint8),
+        input_delay=(level[entry_core] + fan.entry[:, 2]).astype(np.uint8),
         output_pin=pins.astype(np.int32),
         output_answer=net.vote[pins].astype(np.int16),
     )
@@ -81,7 +81,7 @@ def _graph(
 def _targets(
     drafts: Sequence[Draft], number: NDArray[np.int64], level: NDArray[np.int32], chip: Chip
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.uint8]]:
-    """(target core, target axon, delay), each [C, N]. A spike waits until its target's level is due."""
+    """(target core, target axon, delay), each [C, N]. A spike waits until its target is due."""
     shape = (len(drafts), chip.neurons)
     core, axon = np.full(shape, CoreGraph.NO_TARGET, np.int32), np.zeros(shape, np.uint8)
     delay = np.zeros(shape, np.uint8)
@@ -90,7 +90,7 @@ def _targets(
         to, axon[i, :n] = draft.targets[:, 0], draft.targets[:, 1]
         inside, near = to >= 0, number[np.maximum(to, 0)]
         core[i, :n] = np.where(inside, near, to)
-        delay[i, :n] = np.where(inside, level[near] - level[i], 1)
+        delay[i, :n] = np.where(inside, level[near] - level[i] + draft.targets[:, 2], 1)
     return core, axon, delay
 
 

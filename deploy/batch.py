@@ -20,7 +20,7 @@ from deploy.compiled import Compiled
 from deploy.cores import CoreGraph
 from deploy.dense_layout import distinct_rows
 from deploy.emulator import Bits, EmulationError
-from deploy.levels import check_levels
+from deploy.levels import check_levels, need_no_history
 
 TOGETHER = 64 * LONGS  # pictures of one wave
 
@@ -29,7 +29,8 @@ class BatchRunner:
     """Votes of a compiled student for many pictures; equal to `ChipRunner.answer` on each."""
 
     def __init__(self, compiled: Compiled, threads: int | None = None) -> None:
-        """Raises EmulationError for a graph with a memory or with delays that do not follow its levels."""
+        """Raises EmulationError for a graph with a memory or a history, or delays that do not follow its levels."""
+        need_no_history(compiled)
         graph = compiled.graph
         check_levels(graph, compiled.level, compiled.latency_ticks)
         self.compiled, self._threads = compiled, threads or os.cpu_count() or 1

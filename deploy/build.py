@@ -31,8 +31,10 @@ class ChipSettings:
     seed: int
     host_copies: int
     reduce: tuple[str, ...]
+    interval: int  # ticks
 
     def __post_init__(self) -> None:
+        need(self.interval >= 1, "chip.interval", self.interval, "1 or more ticks")
         need(self.host_copies >= 1, "chip.host_copies", self.host_copies, "1 or more")
 
 
@@ -53,7 +55,7 @@ def command(config: BuildRun) -> int:
     spec, origin = load_spec(find(STUDENT, name, config.root))
     start = time.monotonic()
     own = config.chip
-    compiled = compile_spec(spec, chip_named(own.board), own.seed, own.host_copies, own.reduce)
+    compiled = compile_spec(spec, chip_named(own.board), own.seed, own.host_copies, own.reduce, own.interval)
     wall_s = time.monotonic() - start
     path = Path(config.root) / name / CHIP
     save_compiled(compiled, path, {"student": origin})
@@ -65,6 +67,8 @@ def command(config: BuildRun) -> int:
         "graph": compiled.digest,
         "usage": asdict(compiled.usage),
         "latency_ticks": compiled.latency_ticks,
+        "history": compiled.history,
+        "interval_ticks": compiled.interval,
         "mean_hops": list(compiled.mean_hops),
         "file_bytes": path.stat().st_size,
         "wall_s": wall_s,

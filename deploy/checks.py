@@ -81,8 +81,11 @@ def _first_neuron(graph: CoreGraph, kind: int) -> str:
     return f" (core {used[0][0]}, neuron {used[0][1]} and {len(used) - 1} more)" if len(used) else " (no neuron)"
 
 
-def compiled_violations(graph: CoreGraph, level: NDArray[np.int32]) -> Iterator[str]:
-    """What no graph of our compiler may do: axons have one driver each, pins too, and a core speaks of one picture."""
+def compiled_violations(graph: CoreGraph, level: NDArray[np.int32], interval: int = 0) -> Iterator[str]:
+    """What no graph of our compiler may do: axons have one driver each, pins too, and a core speaks of one picture.
+
+    `interval`: ticks from picture to picture where the graph remembers some; a spike may then wait for a later one.
+    """
     drivers = count_drivers(graph)
     used = graph.axon_type != CoreGraph.UNUSED_AXON
     for wrong, what in (
@@ -94,17 +97,23 @@ def compiled_violations(graph: CoreGraph, level: NDArray[np.int32]) -> Iterator[
             yield f"core {core}, axon {axon}: {drivers[core, axon]} {what}"
     core, neuron = np.nonzero(graph.target_core >= 0)
     due = level[graph.target_core[core, neuron]] - level[core]
-    for i in np.flatnonzero(due != graph.delay[core, neuron]):
+    for i in np.flatnonzero(_mistimed(graph.delay[core, neuron], due, interval)):
         delay = graph.delay[core[i], neuron[i]]
         yield f"core {core[i]}, neuron {neuron[i]}: delay {delay}, its target is due after {due[i]}; align the delays"
-    yield from _line_violations(graph, level)
+    yield from _line_violations(graph, level, interval)
     yield from _pin_violations(graph)
     yield from _pair_violations(graph)
 
 
-def _line_violations(graph: CoreGraph, level: NDArray[np.int32]) -> Iterator[str]:
+def _mistimed(delay: NDArray[np.uint8], due: NDArray[np.int32], interval: int) -> NDArray[np.bool_]:
+    """Where a delay is neither what is due nor, with a history, that and whole intervals."""
+    apart = delay.astype(np.int32) - due
+    return np.asarray(apart % interval != 0 if interval else apart != 0)
+
+
+def _line_violations(graph: CoreGraph, level: NDArray[np.int32], interval: int) -> Iterator[str]:
     lines = np.repeat(np.arange(graph.n_inputs), np.diff(graph.input_start))
-    for entry in np.flatnonzero(level[graph.input_core] != graph.input_delay):
+    for entry in np.flatnonzero(_mistimed(graph.input_delay, level[graph.input_core], interval)):
         core = graph.input_core[entry]
         yield (
             f"input line {lines[entry]}, core {core}, axon {graph.input_axon[entry]}: delay "

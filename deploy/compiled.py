@@ -17,7 +17,7 @@ from deploy.files import FormatError, read_arrays, write_arrays
 from deploy.spec import Head
 from deploy.usage import StageUse, Usage
 
-KIND, VERSION = "spikecade-chip", (1, 1)  # 1.1: what each reduction saved
+KIND, VERSION = "spikecade-chip", (1, 2)  # 1.1: what each reduction saved; 1.2: a history of pictures
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -26,7 +26,7 @@ class Compiled:
 
     graph: CoreGraph
     place: NDArray[np.int16]  # [C, 3]  chip, x, y
-    level: NDArray[np.int32]  # [C]  ticks from the input to the core
+    level: NDArray[np.int32]  # [C]  ticks from the input to the core; of earlier pictures, from when their bits are due
     probe_core: NDArray[np.int32]  # [neurons of all layers]  layers one after another, (channel, y, x) inside; -1: none
     probe_neuron: NDArray[np.uint8]  # the neuron on that core that stands for it
     layer_shapes: tuple[tuple[int, int, int], ...]  # [L]  channels, height, width
@@ -36,6 +36,8 @@ class Compiled:
     usage: Usage
     mean_hops: tuple[float, float]  # of a spike: before the swaps, and as placed
     seed: int
+    history: int = 1  # pictures that the first layer sees
+    interval: int = 0  # ticks from one picture to the next; 0: no history, any number from `latency_ticks` on will do
 
     __repr__ = described
 
@@ -47,11 +49,22 @@ class Compiled:
         need("probe_neuron", self.probe_neuron, np.uint8, (neurons,), 0, self.graph.shape[2] - 1)
         if len(self.layer_levels) != len(self.layer_shapes) or not self.layer_shapes:
             raise ValueError(f"layer_levels: {len(self.layer_levels)} levels for {len(self.layer_shapes)} layers")
+        if self.history < 1 or (self.history == 1) != (self.interval == 0) or 0 < self.interval < self.latency_ticks:
+            found = f"{self.history} pictures, {self.interval} ticks apart"
+            raise ValueError(
+                f"history, interval: {found}, must be 1 and 0, or 2 or more and at least the {self.latency_ticks} "
+                "ticks to the votes"
+            )
 
     @property
     def latency_ticks(self) -> int:
         """Ticks from a picture's first injection to its votes; they are read after the last of them."""
         return self.layer_levels[-1] + 1
+
+    @property
+    def picture_ticks(self) -> int:
+        """Ticks that a picture is held before its votes are read: those to the votes, or one interval."""
+        return self.interval or self.latency_ticks
 
     @property
     def n_answers(self) -> int:
@@ -75,6 +88,8 @@ def save_compiled(compiled: Compiled, path: Path, origin: Mapping[str, Any] | No
         "usage": asdict(compiled.usage),
         "mean_hops": list(compiled.mean_hops),
         "seed": compiled.seed,
+        "history": compiled.history,
+        "interval_ticks": compiled.interval,
         "origin": dict(origin or {}),
     }
     return write_arrays(path, KIND, VERSION, facts, graph_arrays(compiled.graph) | own)
@@ -95,7 +110,8 @@ def load_compiled(path: Path) -> tuple[Compiled, dict[str, Any]]:
 def check_compiled(compiled: Compiled) -> None:
     """Raise CompileError listing every rule of the chip and of compiled graphs that is broken."""
     chip = chip_named(compiled.usage.chip)
-    problems = [*graph_violations(compiled.graph, chip), *compiled_violations(compiled.graph, compiled.level)]
+    aligned = compiled_violations(compiled.graph, compiled.level, compiled.interval)
+    problems = [*graph_violations(compiled.graph, chip), *aligned]
     if compiled.graph.n_answers > compiled.n_answers:
         problems.append(f"output_answer: {compiled.graph.n_answers} answers, the heads have {compiled.n_answers}")
     refuse_all([*problems, *cell_violations(compiled.place, chip)])
@@ -112,6 +128,8 @@ def _compiled(facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> C
         usage=_usage(facts["usage"]),
         mean_hops=(float(facts["mean_hops"][0]), float(facts["mean_hops"][1])),
         seed=int(facts["seed"]),
+        history=int(facts.get("history", 1)),  # older files have none
+        interval=int(facts.get("interval_ticks", 0)),
     )
 
 

@@ -12,28 +12,38 @@ from deploy.checks import compiled_violations, graph_violations, reach_violation
 from deploy.chip import Chip, refuse
 from deploy.compiled import Compiled
 from deploy.fanout import FanOut, fan_out
+from deploy.history import need_time
 from deploy.lower import lower
 from deploy.place import place
 from deploy.reduce import ANALYSED, Network, analyse, reductions, same_network
-from deploy.repeat import Repeated, repeat
+from deploy.repeat import Repeated, far_spikes, repeat
 from deploy.spec import StudentSpec
 from deploy.tiling import naive_cores
-from deploy.usage import Usage, usage
+from deploy.usage import TICKS_A_PICTURE, Usage, usage
 
 
 def compile_spec(
-    spec: StudentSpec, chip: Chip, seed: int = 0, host_copies: int = 1, reduce: bool | Collection[str] = ()
+    spec: StudentSpec,
+    chip: Chip,
+    seed: int = 0,
+    host_copies: int = 1,
+    reduce: bool | Collection[str] = (),
+    interval: int = TICKS_A_PICTURE,
 ) -> Compiled:
     """Map, check, place. Equal arguments give an equal result, to the bit.
 
     `host_copies`: spikes that the host may inject for one input line, 1 or more; splitter cores do the rest. `reduce`:
-    the exact reductions to apply, True for all (`deploy.reduce.REDUCTIONS`). Raises CompileError listing every limit
-    of the chip that is broken.
+    the exact reductions to apply, True for all (`deploy.reduce.REDUCTIONS`). `interval`: ticks from one picture to the
+    next, for a student with a history. Raises CompileError listing every limit of the chip that is broken.
     """
-    made, use = unplaced(spec, chip, host_copies, reduce)
+    made, use = unplaced(spec, chip, host_copies, reduce, interval)
     placed = place(made.graph, chip, seed)
+    apart = interval if spec.history > 1 else 0
+    if apart and len(beyond := far_spikes(made.graph, placed.place, chip)):
+        found = f"{len(beyond)} spikes beyond its reach of {chip.reach}, allowed 0"
+        refuse([f"{chip.name}: {found} with a history, whose delays repeaters would shift; try a smaller board"])
     far = repeat(made.graph, made.level, placed.place, chip)  # cores between those too far apart
-    refuse_all([*compiled_violations(far.graph, far.level), *reach_violations(far.graph, far.place, chip)])
+    refuse_all([*compiled_violations(far.graph, far.level, apart), *reach_violations(far.graph, far.place, chip)])
     return Compiled(
         graph=far.graph,
         place=far.place,
@@ -47,6 +57,8 @@ def compile_spec(
         usage=_with_repeaters(spec, chip, made, far, use),
         mean_hops=(placed.hops_before, placed.hops),
         seed=seed,
+        history=spec.history,
+        interval=apart,
     )
 
 
@@ -60,33 +72,48 @@ def _with_repeaters(spec: StudentSpec, chip: Chip, made: Assembled, far: Repeate
 
 
 def unplaced(
-    spec: StudentSpec, chip: Chip, host_copies: int = 1, reduce: bool | Collection[str] = ()
+    spec: StudentSpec,
+    chip: Chip,
+    host_copies: int = 1,
+    reduce: bool | Collection[str] = (),
+    interval: int = TICKS_A_PICTURE,
 ) -> tuple[Assembled, Usage]:
     """(checked graph, what it uses of the chip): everything of `compile_spec` but places."""
     passes = reductions(reduce)
-    net, fan = mapped(spec, chip, host_copies, passes)
+    net, fan = mapped(spec, chip, host_copies, passes, interval)
     made = assemble(fan, net, chip)
-    refuse_all([*graph_violations(made.graph, chip), *compiled_violations(made.graph, made.level)])
+    aligned = compiled_violations(made.graph, made.level, interval if spec.history > 1 else 0)
+    refuse_all([*graph_violations(made.graph, chip), *aligned])
     names = [layer.name for layer in spec.layers]
-    saved = saved_by(spec, chip, host_copies, passes, len(fan.cores))
+    saved = saved_by(spec, chip, host_copies, passes, interval, len(fan.cores))
     return made, usage(made.graph, made.stage, made.level, names, chip, naive_cores(spec, chip), saved)
 
 
-def mapped(spec: StudentSpec, chip: Chip, host_copies: int = 1, passes: Collection[str] = ()) -> tuple[Network, FanOut]:
+def mapped(
+    spec: StudentSpec,
+    chip: Chip,
+    host_copies: int = 1,
+    passes: Collection[str] = (),
+    interval: int = TICKS_A_PICTURE,
+) -> tuple[Network, FanOut]:
     """The network as it is built, and its cores with their targets: analyse, lower, fan out, align."""
     if host_copies < 1:
         refuse([f"host_copies: found {host_copies}, must be 1 or more; a line that is never injected says nothing"])
     net = analyse(spec, passes)  # what never changes, what is equal
-    return net, _cores_of(net, chip, host_copies, passes)
+    fan = _cores_of(net, chip, host_copies, passes, interval)
+    need_time(spec.history, interval, fan.layer_levels[-1] + 1)
+    return net, fan
 
 
-def _cores_of(net: Network, chip: Chip, host_copies: int, passes: Collection[str]) -> FanOut:
+def _cores_of(net: Network, chip: Chip, host_copies: int, passes: Collection[str], interval: int) -> FanOut:
     tiles = lower(net, chip, passes, host_copies)  # layers -> tiles that fit a core
-    fan = fan_out(tiles, net, chip, host_copies, passes)  # copies, splitters
+    fan = fan_out(tiles, net, chip, host_copies, passes, interval)  # copies, splitters, the way to earlier pictures
     return align(fan, chip)  # relays where a delay is too long
 
 
-def saved_by(spec: StudentSpec, chip: Chip, host_copies: int, passes: tuple[str, ...], reached: int) -> dict[str, int]:
+def saved_by(
+    spec: StudentSpec, chip: Chip, host_copies: int, passes: tuple[str, ...], interval: int, reached: int
+) -> dict[str, int]:
     """Cores that each pass saves where it joins those before it; `reached` is the number with all of them."""
     counts: list[int] = []
     net = None
@@ -96,5 +123,5 @@ def saved_by(spec: StudentSpec, chip: Chip, host_copies: int, passes: tuple[str,
             net = analyse(spec, passes[:n])
         # A pass that found nothing saves nothing: no need to map the same network again.
         same = before is not None and joined[0] in ANALYSED and same_network(before, net)
-        counts.append(counts[-1] if same else len(_cores_of(net, chip, host_copies, passes[:n]).cores))
+        counts.append(counts[-1] if same else len(_cores_of(net, chip, host_copies, passes[:n], interval).cores))
     return {name: before - after for name, before, after in zip(passes, counts, [*counts, reached][1:], strict=True)}

@@ -76,8 +76,8 @@ def svg(chart: Chart) -> str:
     parts = [
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' width='{WIDTH}' height='{HEIGHT}'>",
         f"<rect width='{WIDTH}' height='{HEIGHT}' fill='white'/>",
-        _text(LEFT, 26, chart.title, 16, INK, weight="bold"),
-        _text(LEFT, 44, chart.subtitle, 12, DIM),
+        text(LEFT, 26, chart.title, 16, INK, weight="bold"),
+        text(LEFT, 44, chart.subtitle, 12, DIM),
         *_levels(chart, scale),
         *_axes(chart, scale),
         *(part for index, curve in enumerate(chart.curves) for part in _curve(curve, index, len(chart.curves), scale)),
@@ -123,23 +123,23 @@ def _levels(chart: Chart, scale: _Scale) -> Iterator[str]:
     top, bottom, y = (scale.y(value) for value in (chart.whole.high, chart.whole.low, chart.whole.value))
     width = WIDTH - LEFT - RIGHT
     yield f"<rect x='{LEFT}' y='{top:.1f}' width='{width}' height='{max(bottom - top, 1):.1f}' fill='{BAND}'/>"
-    yield _line(LEFT, y, WIDTH - RIGHT, y, DIM, 1.2, "5 4")
+    yield line(LEFT, y, WIDTH - RIGHT, y, DIM, 1.2, "5 4")
     if chart.floor is not None and scale.bottom <= chart.floor[1] <= scale.top:
         y = scale.y(chart.floor[1])
-        yield _line(LEFT, y, WIDTH - RIGHT, y, DIM, 1.2, "1 4")
+        yield line(LEFT, y, WIDTH - RIGHT, y, DIM, 1.2, "1 4")
 
 
 def _axes(chart: Chart, scale: _Scale) -> Iterator[str]:
     for value in round_steps(scale.bottom, scale.top):
-        yield _line(LEFT, scale.y(value), WIDTH - RIGHT, scale.y(value), RULE, 1)
-        yield _text(LEFT - 8, scale.y(value) + 4, f"{value:g}", 12, DIM, "end")
+        yield line(LEFT, scale.y(value), WIDTH - RIGHT, scale.y(value), RULE, 1)
+        yield text(LEFT - 8, scale.y(value) + 4, f"{value:g}", 12, DIM, "end")
     for share in _shares(chart, scale):
-        yield _line(scale.x(share), HEIGHT - BOTTOM, scale.x(share), HEIGHT - BOTTOM + 5, DIM, 1)
-        yield _text(scale.x(share), HEIGHT - BOTTOM + 19, f"{100 * share:g} %", 12, DIM, "middle")
-    yield _line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, DIM, 1)
-    yield _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, chart.across, 12, INK, "middle")
+        yield line(scale.x(share), HEIGHT - BOTTOM, scale.x(share), HEIGHT - BOTTOM + 5, DIM, 1)
+        yield text(scale.x(share), HEIGHT - BOTTOM + 19, f"{100 * share:g} %", 12, DIM, "middle")
+    yield line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, DIM, 1)
+    yield text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, chart.across, 12, INK, "middle")
     middle = (TOP + HEIGHT - BOTTOM) / 2
-    yield _text(18, middle, chart.up, 12, INK, "middle", turn=f" transform='rotate(-90 18 {middle:.1f})'")
+    yield text(18, middle, chart.up, 12, INK, "middle", turn=f" transform='rotate(-90 18 {middle:.1f})'")
 
 
 def _shares(chart: Chart, scale: _Scale) -> list[float]:
@@ -158,7 +158,7 @@ def _curve(curve: Curve, index: int, curves: int, scale: _Scale) -> Iterator[str
     joined = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
     yield f"<polyline points='{joined}' fill='none' stroke='{colour}' stroke-width='2' stroke-linejoin='round'/>"
     for x, y, mean in places:
-        yield _line(x, scale.y(mean.low), x, scale.y(mean.high), colour, 1.4)
+        yield line(x, scale.y(mean.low), x, scale.y(mean.high), colour, 1.4)
         yield f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3.6' fill='{colour}' stroke='white' stroke-width='1.2'/>"
 
 
@@ -171,17 +171,19 @@ def _names(chart: Chart, scale: _Scale) -> Iterator[str]:
         drawn.append((chart.floor[0], DIM, chart.floor[1]))
     places = apart([scale.y(value) for _, _, value in drawn], LINE, TOP, HEIGHT - BOTTOM)
     for (name, colour, _), y in zip(drawn, places, strict=True):
-        yield _text(WIDTH - RIGHT + 10, y + 4, name, 12, colour, weight="normal" if colour == DIM else "bold")
+        yield text(WIDTH - RIGHT + 10, y + 4, name, 12, colour, weight="normal" if colour == DIM else "bold")
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float, dash: str = "") -> str:
+def line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float, dash: str = "") -> str:
+    """A straight line as SVG."""
     dashed = f" stroke-dasharray='{dash}'" if dash else ""
     ends = f"x1='{x1:.1f}' y1='{y1:.1f}' x2='{x2:.1f}' y2='{y2:.1f}'"
     return f"<line {ends} stroke='{colour}' stroke-width='{width:g}'{dashed}/>"
 
 
-def _text(
+def text(
     x: float, y: float, text: str, size: int, colour: str, anchor: str = "start", weight: str = "normal", turn: str = ""
 ) -> str:
+    """Words as SVG, escaped; y is their baseline."""
     style = f"{FONT} font-size='{size}' font-weight='{weight}' fill='{colour}' text-anchor='{anchor}'"
     return f"<text x='{x:.1f}' y='{y:.1f}' {style}{turn}>{escape(text)}</text>"

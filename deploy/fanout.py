@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from deploy.chip import Chip
 from deploy.cores import described, pin_target
 from deploy.handon import HandOn, hand_on, nothing_handed_on
+from deploy.history import Targets, entered, slots_of
 from deploy.lower import Tile, core_axons
 from deploy.reduce import Network
 
-Targets = NDArray[np.int64]  # [n, 2]  (core, axon) of each copy
+# Targets [n, 3]: (core, axon, wait) of each copy; ticks to wait on top of the difference in levels.
 Ints = NDArray[np.int64]
 
 
@@ -53,7 +54,7 @@ class FanOut:
     cores: tuple[Draft, ...]
     level: NDArray[np.int32]  # [C]  ticks from the input to the core
     line: Ints  # [E]  input line of each entry, rising
-    entry: Targets  # [E, 2]
+    entry: Targets  # [E, 3]
     layer_levels: tuple[int, ...]  # the last core of each layer
 
     __repr__ = described
@@ -102,7 +103,7 @@ class _Splitters:
         if not links:
             return direct
         relays = [self.reach(link, depth) for link in links]
-        return np.concatenate([direct, np.array(relays, np.int64).reshape(-1, 2)])
+        return np.concatenate([direct, np.array([(*relay, 0) for relay in relays], np.int64)])
 
     def drafts(self) -> list[Draft]:
         return [self._draft(depth, filled) for depth, filled in sorted(self._bins, key=lambda item: item[1].index)]
@@ -155,9 +156,10 @@ def fan_out(
     chip: Chip,
     host_copies: int = 1,
     reduce: Collection[str] = (),
+    interval: int = 0,
 ) -> FanOut:
     """Give every feature its copies. `layers` are the tiles of each core; the host injects up to `host_copies` spikes
-    for each input line, splitter cores do the rest.
+    for each input line, splitter cores do the rest. Pictures of a history lie `interval` ticks apart.
     """
     firsts = np.cumsum([0, *(len(cores) for cores in layers)])
     wants = [wants_of(cores, int(first), size) for cores, first, size in zip(layers, firsts, net.sizes, strict=False)]
@@ -166,7 +168,8 @@ def fan_out(
     if "relay" in reduce:
         spare = chip.neurons - np.array([_asked(tiles, wants[1]) for tiles in layers[0]], np.int64)
         handed = hand_on(layers[0], np.maximum(spare, 0), net.sizes[0], host_copies, chip)
-    entries, splitters = _enter(_left(wants[0], handed), chip, int(firsts[-1]), host_copies)
+    slots = slots_of(net.history, interval, host_copies, chip.max_delay)
+    entries, splitters = _enter(_left(wants[0], handed), chip, int(firsts[-1]), slots, interval)
     stages, cores = [splitters], []
     for index, own in enumerate(layers):
         stage = _Splitters(index + 1, chip, int(firsts[-1]) + sum(len(made) for made in stages))
@@ -175,7 +178,7 @@ def fan_out(
     cores[: len(layers[0])] = [_handing_on(draft, i, handed) for i, draft in enumerate(cores[: len(layers[0])])]
     cores += [draft for made in stages for draft in made]
     line = np.repeat(np.arange(len(entries)), [len(targets) for targets in entries])
-    entry = np.concatenate([np.zeros((0, 2), np.int64), *entries])
+    entry = np.concatenate([np.zeros((0, 3), np.int64), *entries])
     depths = [max((draft.depth for draft in made), default=0) for made in stages]
     layer_levels = np.cumsum(depths) + np.arange(len(depths)) + handed.waves
     return FanOut(
@@ -200,15 +203,19 @@ def wants_of(cores: Sequence[tuple[Tile, ...]], first: int, features: int) -> Wa
     axon = [at for tiles in cores for at in core_axons(tiles)[0]]
     core = np.repeat(np.arange(first, first + len(cores)), [len(tiles) for tiles in cores])
     feature = np.concatenate([empty, *(tile.inputs[tile.kernel.row] for tiles in cores for tile in tiles)])
-    targets = np.stack([core.repeat([len(at) for at in axon]), np.concatenate([empty, *axon])], axis=1)
-    return _grouped(feature, targets, features)
+    return _grouped(feature, at_once(core.repeat([len(at) for at in axon]), np.concatenate([empty, *axon])), features)
 
 
 def _pins(vote: NDArray[np.int16]) -> Wants:
     """Each voting neuron of the last layer to the pin of its own number."""
     votes = np.flatnonzero(vote >= 0)
     core, axon = pin_target(votes)
-    return _grouped(votes, np.stack([core, axon], axis=1), len(vote))
+    return _grouped(votes, at_once(core, axon), len(vote))
+
+
+def at_once(core: NDArray[np.integer], axon: NDArray[np.integer]) -> Targets:
+    """Targets that wait for nothing but their level."""
+    return np.stack([core, axon, np.zeros_like(core)], axis=1).astype(np.int64)
 
 
 def _grouped(feature: NDArray[np.integer], targets: NDArray[np.integer], features: int) -> Wants:
@@ -224,7 +231,7 @@ def _asked(tiles: Sequence[Tile], wants: Wants) -> int:
 
 def _left(lines: Wants, handed: HandOn) -> list[Targets]:
     """The targets of each line that no tile hands it on to."""
-    served = np.isin(_flat(lines.targets), _flat(np.stack([handed.target, handed.target_axon], axis=1)))
+    served = np.isin(_flat(lines.targets), _flat(at_once(handed.target, handed.target_axon)))
     line = np.repeat(np.arange(len(lines.start) - 1), np.diff(lines.start))
     left = _grouped(line[~served], lines.targets[~served], len(lines.start) - 1)
     return [left.of(line) for line in range(len(left.start) - 1)]
@@ -234,10 +241,13 @@ def _flat(targets: Targets) -> Ints:
     return (targets[:, 0] << 8) + targets[:, 1]
 
 
-def _enter(lines: list[Targets], chip: Chip, first: int, host_copies: int) -> tuple[list[Targets], list[Draft]]:
-    """(targets that the host injects for each line, splitter cores at the input)."""
-    splitters = _Splitters(0, chip, first)
-    return [splitters.serve(line, host_copies) for line in lines], splitters.drafts()
+def _enter(
+    lines: list[Targets], chip: Chip, first: int, slots: Sequence[int], interval: int
+) -> tuple[list[Targets], list[Draft]]:
+    """(targets that the host injects for each line of the newest picture, splitter cores at the input)."""
+    splitters, count = _Splitters(0, chip, first), len(lines) // len(slots)
+    blocks = [lines[start : start + count] for start in range(0, len(lines), count)]
+    return entered(blocks, interval, slots, splitters.serve), splitters.drafts()
 
 
 def _produce(tiles: tuple[Tile, ...], wants: Wants, chip: Chip, splitters: _Splitters) -> Draft:
@@ -265,6 +275,6 @@ def _copies(counts: NDArray[np.integer]) -> tuple[Ints, Ints]:
 def _handing_on(draft: Draft, core: int, handed: HandOn) -> Draft:
     """A core of the first layer with the relays that it lends to other tiles."""
     mine = slice(*np.searchsorted(handed.source, [core, core + 1]))
-    targets = np.stack([handed.target[mine], handed.target_axon[mine]], axis=1)
+    targets = at_once(handed.target[mine], handed.target_axon[mine])
     source = np.concatenate([draft.source, draft.n_base + handed.source_axon[mine]])
     return Draft(draft.layer, 0, draft.tiles, 0, source, np.concatenate([draft.targets, targets]))

@@ -48,6 +48,7 @@ class Subject:
     place: NDArray[np.int16]  # [C, 3]  chip, x, y
     stages: tuple[StageUse, ...]
     latency_ticks: int  # 0: it has no votes to wait for
+    picture_ticks: int  # that a picture is held
     usage: str
     spec_digest: str | None
 
@@ -69,11 +70,12 @@ def open_subject(path: Path, chip: str, seed: int) -> Subject:
         board = chip_named(chip)
         whole = StageUse("graph", 0, graph.shape[0], 0, 0, 0, 0)
         placed = place(graph, board, seed).place
-        return Subject(path.name, graph, board, placed, (whole,), 0, f"{graph!r}\n", None)
+        return Subject(path.name, graph, board, placed, (whole,), 0, 0, f"{graph!r}\n", None)
     made, _ = load_compiled(path)
     board, text = chip_named(made.usage.chip), usage_text(made.usage)
     name = ", ".join(head.game for head in made.heads)
-    return Subject(name, made.graph, board, made.place, made.usage.stages, made.latency_ticks, text, made.spec_digest)
+    ticks = made.latency_ticks, made.picture_ticks
+    return Subject(name, made.graph, board, made.place, made.usage.stages, *ticks, text, made.spec_digest)
 
 
 def random_lines(graph: CoreGraph, count: int, seed: int) -> Bits:
@@ -82,15 +84,20 @@ def random_lines(graph: CoreGraph, count: int, seed: int) -> Bits:
 
 
 def recorded_lines(subject: Subject, folder: Path, student: Path, count: int, seed: int) -> Bits:
-    """Input lines [count, I] of recorded pictures, through the student's front."""
+    """Input lines [count, I] of recorded pictures, through the student's front; in order for one with a history."""
     spec, _ = load_spec(student)
     if spec.digest != subject.spec_digest:
         raise SettingsError(
             f"--student: {student} is {spec.digest[:12]}, the chip was compiled from {str(subject.spec_digest)[:12]}; "
             "name the student of this chip"
         )
-    obs = Rollouts.open(folder).sample(np.random.default_rng(seed), count).obs
-    return spec.transduce(obs).reshape(count, -1)
+    rollouts, rng = Rollouts.open(folder), np.random.default_rng(seed)
+    if spec.history > 1:
+        first = int(rng.integers(max(len(rollouts.decisions) - count, 0) + 1))
+        obs = rollouts.stacks(rollouts.decisions[first : first + count])
+    else:
+        obs = rollouts.sample(rng, count).obs
+    return spec.newest(obs).reshape(len(obs), -1)
 
 
 def student_beside(chip: Path) -> Path:
@@ -103,7 +110,7 @@ def find_out(subject: Subject, lines: Bits, source: str, engine: str, voltage: f
     """Run the lines [B, I] and price what happens: held pictures of a student, one tick a row of any other graph."""
     runs = engine_named(engine)(subject.graph)
     wait = subject.latency_ticks
-    counted = record_held(runs, lines, wait) if wait else record_ticks(runs, lines)
+    counted = record_held(runs, lines, subject.picture_ticks) if wait else record_ticks(runs, lines)
     activity = replace(counted, source=f"{counted.source}, {source}")
     orders = compare(subject.graph, subject.chip, subject.place, activity.spikes, seed)
     energy = estimate(subject.graph, subject.chip, subject.place, subject.stages, wait, activity, voltage)

@@ -7,9 +7,19 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.compiled import Compiled
 from deploy.cores import CoreGraph
 from deploy.emulator import EmulationError
 from deploy.engine import memoryless_cores
+
+
+def need_no_history(compiled: Compiled) -> None:
+    """Raise EmulationError where a chip's answer rests on earlier pictures, which cannot be given all at once."""
+    if compiled.history > 1:
+        raise EmulationError(
+            f"chip: history of {compiled.history} pictures, allowed 1 where each is evaluated alone; "
+            "play them in order with ChipRunner"
+        )
 
 
 def check_levels(graph: CoreGraph, level: NDArray[np.int32], ticks: int) -> None:

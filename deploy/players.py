@@ -49,7 +49,8 @@ class SpecPlayer:
 class ChipPlayer:
     """Plays the cores: transduction on the host, all else tick by tick on the emulated chip.
 
-    Every episode begins on a chip that was just switched on, so that it can be repeated whatever was played before.
+    Every episode begins on a chip that was just switched on, so that it can be repeated whatever was played before. A
+    chip with a history is shown an episode's first picture stack whole, and then the newest picture of each.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class ChipPlayer:
         self._cells = (compiled.place[:, 2], compiled.place[:, 1])  # row y, column x
         self.votes: NDArray[np.int32] | None = None
         self.ticks = 0  # run so far
-        self.act(np.zeros(spec.front.in_shape, np.uint8))  # compiles or loads the kernels before the clock runs
+        self._begins = True
+        self.act(np.zeros(spec.stack_shape, np.uint8))  # compiles or loads the kernels before the clock runs
+        self._begins = True
 
     def reset(self) -> None:
-        self.votes = None
+        self.votes, self._begins = None, True
         self._runner.engine.reset()
 
     @property
@@ -78,8 +81,10 @@ class ChipPlayer:
         return mesh
 
     def act(self, obs: NDArray[np.uint8]) -> int:
-        votes = self._runner.answer(self._spec.transduce(obs[None])[0])
-        self.ticks += self._runner.compiled.latency_ticks
+        sees = self._spec.transduce if self._begins else self._spec.newest
+        bits, self._begins = sees(obs[None])[0], False
+        votes = self._runner.answer(bits)
+        self.ticks += self._runner.ticks_for(bits)
         self.votes = votes[self._head.start : self._head.stop]
         return int(self.votes.argmax())
 

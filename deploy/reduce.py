@@ -50,6 +50,12 @@ class Network:
     levels: tuple[Level, ...]
     leaks: tuple[NDArray[np.int32], ...]  # each [O, H, W], constant inputs counted in
     vote: NDArray[np.int16]  # [O*H*W of the last layer]  answer of each neuron, -1: none
+    history: int = 1  # blocks of the first level: the newest picture's bits, then those of the ones before it
+
+    @property
+    def lines(self) -> int:
+        """Bits that the host injects for a picture."""
+        return self.levels[0].value.size // self.history
 
     @property
     def sizes(self) -> list[int]:
@@ -68,7 +74,7 @@ def reductions(chosen: bool | Collection[str]) -> tuple[str, ...]:
 
 def analyse(spec: StudentSpec, chosen: Collection[str] = ()) -> Network:
     """From the input to the votes, layer by layer. Without "constant" and "merge" every neuron stands for itself."""
-    levels, leaks = [plain_level(spec.front.out_shape)], []
+    levels, leaks = [plain_level(spec.bits_shape)], []
     for layer in spec.layers:
         leak = effective_leaks(layer, levels[-1])
         # A vote that never changes still has to be cast, and equal ones each from a neuron of its own.
@@ -80,7 +86,7 @@ def analyse(spec: StudentSpec, chosen: Collection[str] = ()) -> Network:
             stand = stands(layer, levels[-1], leak, value)
         levels.append(Level(value, stand))
         leaks.append(leak)
-    return Network(spec.layers, tuple(levels), tuple(leaks), spec.vote)
+    return Network(spec.layers, tuple(levels), tuple(leaks), spec.vote, spec.history)
 
 
 def same_network(one: Network, other: Network) -> bool:

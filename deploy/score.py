@@ -1,12 +1,13 @@
-"""make score: teacher, student and chip under one named protocol, on the same seeds, side by side."""
+"""make score: players of one game or many under one named protocol, on the same seeds, side by side."""
 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
-from collections.abc import Callable
-from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, replace
 from io import StringIO
 from pathlib import Path
 
@@ -16,23 +17,26 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
+from deploy.aggregate import aggregate, aggregate_text, sheet
 from deploy.batch import BatchRunner
 from deploy.pacer import Pacer
+from deploy.panels import panels_svg
 from deploy.players import PLAYERS, action_ids, load_chip, make_player
 from deploy.realtime import PlayReport, RealtimeSettings, play_realtime
+from deploy.reports import FILES, joined, kept_scores, model_digests, present_digests, report, table
 from deploy.spec import load_spec
 from deploy.video import VideoScreen
 from rl.board import Board, Ticker
 from rl.checkpoint import load_policy
-from rl.command import launch, run, settings
-from rl.files import digest, write_json
+from rl.command import launch, only_one, run, settings
+from rl.files import write_json, write_whole
 from rl.frames import Frames, pixels
 from rl.games import ScalarGame, action_meanings
 from rl.loop import Player, RandomPlayer
 from rl.manifest import versions
-from rl.scores import REFERENCE, Protocol, Score, episode_return, evaluate, protocol
-from rl.settings import need
-from rl.stages import CHIP, STUDENT, TEACHER, find
+from rl.scores import Protocol, Score, episode_return, evaluate, protocol
+from rl.settings import SettingsError, need
+from rl.stages import STUDENT, TEACHER, find, label
 
 BATCHED = ("teacher", "student", "spec", "chip")
 SCORED = tuple(name for name in PLAYERS if name != "human")
@@ -49,6 +53,7 @@ class ScoreSettings:
     seed: int
     processes: int
     video_seconds: float  # of each player; 0: none
+    again: bool  # play everything anew, whatever is kept
 
     def __post_init__(self) -> None:
         need(self.episodes >= 1, "score.episodes", self.episodes, "1 or more")
@@ -63,9 +68,40 @@ class ScoreSettings:
 class ScoreRun:
     """The command's settings."""
 
+    games: tuple[str, ...]
+    root: str
+    runs: tuple[str, ...]  # folders like root, of trainings apart from each other; none: root alone
+    score: ScoreSettings
+
+    def __post_init__(self) -> None:
+        need(len(self.games) >= 1, "games", self.games, "one or more")
+        need(len(set(self.games)) == len(self.games), "games", self.games, "each game once")
+        need(len(set(self.runs)) == len(self.runs), "runs", self.runs, "each folder once")
+
+    def jobs(self) -> list[GameRun]:
+        """One game of one training each; a player without a model is the same in every training: it plays once."""
+        models = tuple(player for player in self.score.players if player in FILES)
+        first, *others = self.runs or (self.root,)
+        jobs = [GameRun(game, first, self.score) for game in self.games]
+        more = replace(self.score, players=models) if models and others else None
+        return [*jobs, *(GameRun(game, root, more) for root in others if more for game in self.games)]
+
+
+@dataclass(frozen=True)
+class GameRun:
+    """One game of one run."""
+
     name: str
     root: str
     score: ScoreSettings
+
+    @property
+    def rules(self) -> Protocol:
+        return protocol(self.score.protocol, self.score.episodes, self.score.seed)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.root) / self.name / "score" / self.score.protocol
 
 
 class Worker:
@@ -94,28 +130,49 @@ class Worker:
         return episode_return(player, cls.game, cls.rules, index)
 
 
-def score_one_by_one(player: str, config: ScoreRun, rules: Protocol) -> Score:
+@contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """Processes begun here never hear an interrupt: the program that began them ends them, without a trace of each."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def score_one_by_one(player: str, config: GameRun, rules: Protocol) -> Score:
     """Any player, through the one interface that also plays in real time; episodes shared out to processes."""
     ticker, returns = Ticker(rules.episodes), list[float]()
     arguments = (player, config.name, config.root, rules)
     context = multiprocessing.get_context("spawn")
-    with context.Pool(config.score.processes, Worker.begin, arguments) as pool:
+    with interrupts_ignored():
+        pool = context.Pool(config.score.processes, Worker.begin, arguments)
+    with pool:
         for done in pool.imap(Worker.play, range(rules.episodes)):
             returns.append(done)
             ticker.show(len(returns), f"{player}: {len(returns)} episodes, mean {np.mean(returns):.2f}")
     return Score(config.name, player, rules, tuple(returns))
 
 
-def score_at_once(player: str, config: ScoreRun, rules: Protocol) -> Score:
+def at_once(player: str, config: GameRun) -> bool:
+    """Whether all episodes fit in one batch: a chip that remembers pictures must see an episode's one by one."""
+    if player != "chip":
+        return player in BATCHED
+    with redirect_stdout(StringIO()):
+        return load_chip(config.name, config.root)[1].history == 1
+
+
+def score_at_once(player: str, config: GameRun, rules: Protocol) -> Score:
     """A model, all episodes in one batch: equal to one by one, and several times faster."""
-    act, known = {"teacher": _teacher, "chip": _chip}.get(player, _student)(config)
+    with redirect_stdout(StringIO()):  # which files are read has been said once
+        act, known = {"teacher": _teacher, "chip": _chip}.get(player, _student)(config)
     actions = action_meanings(config.name, rules.env)
     ids = action_ids(known, actions, f"{player} of {config.name}")
     ticker = Ticker(rules.episodes)
     return evaluate(lambda stacks: ids[act(stacks)], config.name, rules, 1, player, ticker)
 
 
-def _teacher(config: ScoreRun) -> tuple[Act, tuple[str, ...]]:
+def _teacher(config: GameRun) -> tuple[Act, tuple[str, ...]]:
     policy = load_policy(find(TEACHER, config.name, config.root))
     network = policy.build()
 
@@ -126,12 +183,12 @@ def _teacher(config: ScoreRun) -> tuple[Act, tuple[str, ...]]:
     return act, policy.actions
 
 
-def _student(config: ScoreRun) -> tuple[Act, tuple[str, ...]]:
+def _student(config: GameRun) -> tuple[Act, tuple[str, ...]]:
     spec, _ = load_spec(find(STUDENT, config.name, config.root))
     return lambda stacks: spec.act(pixels(stacks), config.name), spec.head(config.name).actions
 
 
-def _chip(config: ScoreRun) -> tuple[Act, tuple[str, ...]]:
+def _chip(config: GameRun) -> tuple[Act, tuple[str, ...]]:
     spec, compiled = load_chip(config.name, config.root)
     head, runner = spec.head(config.name), BatchRunner(compiled)
 
@@ -142,10 +199,11 @@ def _chip(config: ScoreRun) -> tuple[Act, tuple[str, ...]]:
     return act, head.actions
 
 
-def film(player: str, config: ScoreRun, rules: Protocol, path: Path) -> None:
+def film(player: str, config: GameRun, rules: Protocol, path: Path) -> None:
     """A video of a player at the game's own speed, made as fast as it can be."""
     game = ScalarGame(config.name, rules.env, rules.seed)
-    actor = make_player(player, config.name, game.actions, config.root, rules.seed, frozenset)
+    with redirect_stdout(StringIO()):
+        actor = make_player(player, config.name, game.actions, config.root, rules.seed, frozenset)
     clock = _Clock()
     own = RealtimeSettings(config.score.video_seconds, 30, rules.env.frames_per_step // 2)
     screen = VideoScreen(path, pictures_per_s=own.pictures_per_s)
@@ -174,78 +232,111 @@ def _quiet(report: PlayReport) -> None:
     pass
 
 
-def model_digests(game: str, root: str, players: tuple[str, ...]) -> dict[str, str]:
-    """sha256 of each model file that was scored, so that a card can tell whether it is the one that ships."""
-    needed = {"teacher": (TEACHER,), "student": (STUDENT,), "spec": (STUDENT,), "chip": (STUDENT, CHIP)}
-    stages = {stage for player in players for stage in needed.get(player, ())}
-    with redirect_stdout(StringIO()):
-        return {stage: digest(find(stage, game, root).read_bytes()) for stage in sorted(stages)}
-
-
-def table(scores: list[Score], teacher: Score | None) -> str:
-    """Scores as Markdown."""
-    lines = ["| player | mean | 95 % interval | median | human-normalised | of teacher |", "|---|---|---|---|---|---|"]
-    for score in scores:
-        low, high = score.interval
-        human = "-" if score.human_normalised is None else f"{score.human_normalised:.2f}"
-        share = share_of(score, teacher)
-        of = "-" if share is None else f"{share:.3f}"
-        median = float(np.median(score.returns))
-        lines.append(f"| {score.player} | {score.mean:.2f} | {low:.2f} .. {high:.2f} | {median:.1f} | {human} | {of} |")
-    return "\n".join(lines)
-
-
-def share_of(score: Score, teacher: Score | None) -> float | None:
-    """(score - random) / (teacher - random), where random is published and the teacher beats it."""
-    if teacher is None or score.game not in REFERENCE:
-        return None
-    gain = teacher.mean - REFERENCE[score.game][0]
-    return (score.mean - REFERENCE[score.game][0]) / gain if gain > 0 else None
-
-
-def tell(scores: list[Score], root: Path) -> None:
+def tell(score: Score, folder: Path, since: int) -> None:
     """The same tags for every player, a folder each, so that TensorBoard lays them over each other."""
-    for score in scores:
-        low, high = score.interval
-        facts = {"score/mean": score.mean, "score/low": low, "score/high": high}
-        if score.human_normalised is not None:
-            facts["score/human_normalised"] = score.human_normalised
-        with Board(root / score.player) as board:
-            board.write(0, facts)
-            for index, value in enumerate(score.returns):
-                board.write(index, {"score/episode_return": value})
+    low, high = score.interval
+    facts = {"score/mean": score.mean, "score/low": low, "score/high": high}
+    if score.human_normalised is not None:
+        facts["score/human_normalised"] = score.human_normalised
+    with Board(folder / score.player) as board:
+        board.write(0, facts)
+        for index, value in enumerate(score.returns[since:], since):
+            board.write(index, {"score/episode_return": value})
+
+
+def need_players(jobs: Sequence[GameRun]) -> None:
+    """Make every player of every game once: what is missing should be said before hours are spent on the others.
+
+    Raises SettingsError with all that is missing; FormatError for the first file that is no model.
+    """
+    problems: list[str] = []
+    for job in jobs:
+        actions = action_meanings(job.name, job.rules.env)
+        for player in job.score.players:
+            try:
+                make_player(player, job.name, actions, job.root, job.score.seed, frozenset)
+            except SettingsError as problem:
+                problems.append(str(problem))
+    if problems:
+        raise SettingsError("\n".join(dict.fromkeys(problems)))
+
+
+def need_apart(jobs: Sequence[GameRun]) -> None:
+    """Raise SettingsError where two runs play one model: its episodes would pass for those of two trainings."""
+    seen: dict[tuple[str, str, str], str] = {}
+    for job in jobs:
+        for file, found in model_digests(job.name, job.root, job.score.players).items():
+            before = seen.setdefault((job.name, file, found), job.root)
+            if before != job.root:
+                raise SettingsError(
+                    f"runs: {before} and {job.root} have the same {file} of {job.name}, must be trained apart; "
+                    "name folders with models of their own"
+                )
+
+
+def score_game(job: GameRun) -> dict[str, Score]:
+    """Each player's score of one game: what is kept, and what is missing played; on disk after every player."""
+    own, path = job.score, job.folder / "report.json"
+    with only_one(job.folder):
+        models = present_digests(job.name, job.root)
+        kept, before_s = kept_scores(path, job.name, job.rules, models)
+        scores = {player: score for player, score in kept.items() if not (own.again and player in own.players)}
+        start, before_s = time.monotonic(), before_s if scores else 0.0
+        for player in own.players:
+            have = scores.get(player)
+            scores[player] = play_missing(job, player, have)
+            if scores[player] is not have:
+                facts = report(job.name, job.rules, scores, models, before_s + time.monotonic() - start)
+                write_json(path, facts | {"settings": asdict(job), "versions": versions()})
+                tell(scores[player], Path(job.root) / job.name, len(have.returns) if have else 0)
+            video = job.folder / f"{player}.mp4"
+            if own.video_seconds and (scores[player] is not have or not video.exists()):
+                film(player, job, job.rules, video)
+    return {player: scores[player] for player in own.players}
+
+
+def play_missing(job: GameRun, player: str, kept: Score | None) -> Score:
+    """A player's score of all episodes that are asked for; what is kept is not played again."""
+    rules, have = job.rules, len(kept.returns) if kept else 0
+    if kept and have >= rules.episodes:
+        print(f"{job.name}: {player} keeps its {have} episodes")
+        return kept
+    scorer = score_at_once if at_once(player, job) else score_one_by_one
+    return joined(kept, scorer(player, job, replace(rules, seed=rules.seed + have, episodes=rules.episodes - have)))
+
+
+def show(job: GameRun, scores: Mapping[str, Score]) -> None:
+    rules = job.rules
+    print(f"{job.name}, protocol {rules.name}: {rules.episodes} episodes each, epsilon {rules.epsilon}, {rules.env}")
+    print(f"{table(list(scores.values()), scores.get('teacher'))}\nreport: {job.folder / 'report.json'}")
+
+
+def show_together(config: ScoreRun, jobs: Sequence[GameRun], scores: Sequence[Mapping[str, Score]]) -> None:
+    """Aggregates over games and runs: JSON, Markdown and a drawing beside each other, the Markdown also printed."""
+    runs: dict[str, dict[str, Mapping[str, Score]]] = {}
+    for job, own in zip(jobs, scores, strict=True):
+        runs.setdefault(job.root, {})[job.name] = own
+    facts = aggregate(list(runs.values()), jobs[0].rules)
+    folder = Path(config.root) / label(config.games) / "score" / config.score.protocol
+    told = {"runs": list(runs), "reports": [str(job.folder / "report.json") for job in jobs]}
+    write_json(folder / "aggregate.json", facts | told | {"settings": asdict(config), "versions": versions()})
+    write_whole(folder / "aggregate.md", aggregate_text(facts).encode())
+    write_whole(folder / "aggregate.svg", panels_svg(sheet(facts)).encode())
+    print(f"\n{aggregate_text(facts)}\n{folder}: aggregate.json, aggregate.md, aggregate.svg")
 
 
 def command(config: ScoreRun) -> int:
-    own, root = config.score, Path(config.root) / config.name
+    """Score game by game, each on disk as soon as it is over; then all together."""
     torch.set_num_threads(1)
-    rules = protocol(own.protocol, own.episodes, own.seed)
-    actions = action_meanings(config.name, rules.env)
-    for player in own.players:  # what is missing should be said before hours are spent on the others
-        make_player(player, config.name, actions, config.root, own.seed, frozenset)
-    start, scores = time.monotonic(), []
-    for player in own.players:
-        scorer = score_at_once if player in BATCHED else score_one_by_one
-        scores.append(scorer(player, config, rules))
-    teacher = next((score for score in scores if score.player == "teacher"), None)
-    folder = root / "score" / own.protocol
-    text = table(scores, teacher)
-    facts = {
-        "what": "score",
-        "game": config.name,
-        "protocol": asdict(rules),
-        "scores": {score.player: score.to_json() | {"of_teacher": share_of(score, teacher)} for score in scores},
-        "models": model_digests(config.name, config.root, own.players),
-        "wall_s": time.monotonic() - start,
-        "settings": asdict(config),
-        "versions": versions(),
-    }
-    write_json(folder / "report.json", facts)
-    tell(scores, root)
-    for player in own.players if own.video_seconds else ():
-        film(player, config, rules, folder / f"{player}.mp4")
-    print(f"{config.name}, protocol {rules.name}: {rules.episodes} episodes each, epsilon {rules.epsilon}, {rules.env}")
-    print(f"{text}\nreport: {folder / 'report.json'}")
+    jobs, scores = config.jobs(), list[Mapping[str, Score]]()
+    need_players(jobs)
+    if config.runs:
+        need_apart(jobs)
+    for job in jobs:
+        scores.append(score_game(job))
+        show(job, scores[-1])
+    if len(jobs) > 1:
+        show_together(config, jobs, scores)
     return 0
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from deploy.files import FormatError, digest_of, read_arrays, write_arrays
 
-KIND, VERSION = "spikecade-student", (1, 0)
+KIND, VERSION = "spikecade-student", (1, 1)  # 1.1: a history of pictures
 MAX_INPUTS = 128  # two axons an input, 256 axons a core (Esser et al. 2016)
 FEW = 10  # pictures at a time: more fall out of the cache and take twice as long each
 EXACT = 1 << 24  # float32 holds every integer up to here, so sums below it are exact in any order
@@ -92,6 +92,7 @@ class StudentSpec:
     layers: tuple[Conv, ...]  # on the chip
     vote: NDArray[np.int16]  # [O*H*W of the last layer]  the answer each neuron votes for, -1: none
     heads: tuple[Head, ...]
+    history: int = 1  # pictures that the first layer sees; the chip keeps the bits of all but the newest
 
     def __post_init__(self) -> None:
         problems = list(violations(self))
@@ -103,6 +104,18 @@ class StudentSpec:
     @property
     def n_answers(self) -> int:
         return max(head.stop for head in self.heads)
+
+    @property
+    def stack_shape(self) -> Shape:
+        """The smallest picture stack that shows every picture of the history."""
+        pictures, height, width = self.front.in_shape
+        return pictures + self.history - 1, height, width
+
+    @property
+    def bits_shape(self) -> Shape:
+        """Bits that the first layer sees, in `history` blocks of channels: the newest picture's first."""
+        features, height, width = self.front.out_shape
+        return self.history * features, height, width
 
     @property
     def digest(self) -> str:
@@ -117,17 +130,30 @@ class StudentSpec:
         raise SpecError(f"student spec: no head for {game}, it plays {known}; distil a student for {game}")
 
     def transduce(self, obs: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Picture stacks [B, C, H, W] u8 -> the bits [B, *front.out_shape] that enter the chip."""
-        return fires(self.front, obs)
+        """Picture stacks [B, S, H, W] u8, newest picture last -> the bits [B, *bits_shape] that the first layer sees.
+
+        Block k of the channels is what the front makes of the stack as it was k pictures ago, so block 0 is new and
+        the others are those of earlier stacks. Pictures before an episode's first are whatever the stack says of
+        them. Raises SpecError where the stacks are too short.
+        """
+        return np.concatenate([self.newest(obs, ago) for ago in range(self.history)], axis=1)
+
+    def newest(self, obs: NDArray[np.uint8], ago: int = 0) -> NDArray[np.bool_]:
+        """Picture stacks [B, S, H, W] u8 -> one block of bits [B, *front.out_shape]: what enters the chip."""
+        needed, last = self.stack_shape[0], obs.shape[1] - ago
+        if obs.shape[1] < needed:
+            found = f"{obs.shape[1]} pictures, must be {needed} or more"
+            raise SpecError(f"student spec: stacks of {found} with a history of {self.history}; show longer stacks")
+        return fires(self.front, obs[:, last - self.front.in_shape[0] : last])
 
     def run(self, bits: NDArray[np.bool_]) -> NDArray[np.int32]:
-        """Front bits [B, C, H, W] -> votes [B, n_answers]."""
+        """Bits [B, *bits_shape] -> votes [B, n_answers]."""
         for layer in self.layers:
             bits = fires(layer, bits)
         return count_votes(bits.reshape(len(bits), self.vote.size), self.vote, self.n_answers)
 
     def trace(self, bits: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-        """Front bits -> the spikes of every layer, each [B, O, H, W]."""
+        """Bits [B, *bits_shape] -> the spikes of every layer, each [B, O, H, W]."""
         levels = []
         for layer in self.layers:
             bits = fires(layer, bits)
@@ -135,7 +161,7 @@ class StudentSpec:
         return levels
 
     def act(self, obs: NDArray[np.uint8], game: str) -> NDArray[np.int64]:
-        """Picture stacks [B, C, H, W] u8 -> actions [B] of one game."""
+        """Picture stacks [B, S, H, W] u8 -> actions [B] of one game."""
         head = self.head(game)
         parts = [obs[start : start + FEW] for start in range(0, len(obs), FEW)]
         votes = [self.run(self.transduce(part))[:, head.start : head.stop] for part in parts]
@@ -189,13 +215,15 @@ def violations(spec: StudentSpec) -> Iterator[str]:
     convs = (spec.front, *spec.layers)
     yield from _name_violations([conv.name for conv in convs], spec)
     shapeless = [problem for conv in convs for problem in _shape_violations(conv)]
+    if not isinstance(spec.history, int) or spec.history < 1:
+        shapeless.append(f"history: {spec.history!r} pictures, must be a whole number, 1 or more")
     if shapeless:  # nothing more can be said of such arrays
         yield from shapeless
         return
     shape, peak = spec.front.in_shape, 255
     for conv in convs:
         yield from _conv_violations(conv, shape, peak)
-        shape, peak = conv.out_shape, 1
+        shape, peak = spec.bits_shape if conv is spec.front else conv.out_shape, 1
     for layer in spec.layers:
         largest = np.abs(layer.weights.astype(np.int64)).max(initial=0)
         if largest > 1:
@@ -268,7 +296,8 @@ def load_spec(path: Path) -> tuple[StudentSpec, dict[str, Any]]:
     try:
         convs = [_conv(name, facts[f"conv {name}"], arrays) for name in facts["names"]]
         heads = tuple(Head(h["game"], tuple(h["actions"]), h["start"]) for h in facts["heads"])
-        return StudentSpec(convs[0], tuple(convs[1:]), arrays["vote"], heads), facts["origin"]
+        history = facts.get("history", 1)  # older files have none
+        return StudentSpec(convs[0], tuple(convs[1:]), arrays["vote"], heads, history), facts["origin"]
     except (KeyError, TypeError, ValueError, IndexError) as cause:
         raise FormatError(f"{path}: no legal student ({cause}); make it again") from cause
 
@@ -277,6 +306,8 @@ def _facts(spec: StudentSpec) -> dict[str, Any]:
     convs = (spec.front, *spec.layers)
     facts: dict[str, Any] = {"names": [conv.name for conv in convs]}
     facts["heads"] = [{"game": h.game, "actions": list(h.actions), "start": h.start} for h in spec.heads]
+    if spec.history > 1:  # left out at 1, so that the digests of students without one stay what they were
+        facts["history"] = spec.history
     for conv in convs:
         facts[f"conv {conv.name}"] = {
             "groups": conv.groups,

@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from deploy.chip import Chip
 from deploy.cores import CoreGraph
+from deploy.history import LAYER
 from deploy.reduce import REDUCTIONS
 
 TICKS_A_PICTURE = 33  # of 1 ms, at 30 pictures a second
+HISTORY = 2 * LAYER  # the stage of relays that hold earlier pictures
 ROWS = (
     "cores",
     "naive cores",
     "layer cores",
+    "history cores",
     "input fan-out cores",
     "interior splitter cores",
     "repeater cores",
@@ -66,7 +69,8 @@ def usage(
 ) -> Usage:
     """Count what is used. Axons, neurons and synapses are counted against the cores in use.
 
-    `stage` [C] is 2l for splitters before layer l, 2l+1 for its tiles, 2L for repeaters, rising; `level` [C] in ticks;
+    `stage` [C] is -2 for relays of earlier pictures, 2l for splitters before layer l, 2l+1 for its tiles, 2L for
+    repeaters, rising; `level` [C] in ticks;
     `naive` are the cores of each layer by the plain rule (Esser et al. 2016), `saved` those that each reduction saved.
     """
     repeats = (graph.types.weight == 1).all(axis=1) & (graph.types.leak == 0)
@@ -94,8 +98,11 @@ def usage(
         "neurons": (int(counts[1].sum()), cores * chip.neurons),
         "synapses": (int(counts[2].sum()), cores * chip.axons * chip.neurons),
         "crossbars": (len(graph.crossbar), cores),
-        "ticks to the votes": (int(level.max()) + 1, TICKS_A_PICTURE),
+        "ticks to the votes": (int(level[stage == 2 * len(names) - 1].max()) + 1, TICKS_A_PICTURE),
     }
+    remembering = int((stage == HISTORY).sum())
+    if remembering:
+        total["history cores"] = (remembering, chip.cores)
     repeaters = int((stage == 2 * len(names)).sum())
     if repeaters:
         total["repeater cores"] = (repeaters, chip.cores)
@@ -105,8 +112,8 @@ def usage(
 def _stage_name(number: int, names: Sequence[str]) -> str:
     if number % 2:
         return names[number // 2]
-    if number == 2 * len(names):
-        return "repeaters"
+    if number in (HISTORY, 2 * len(names)):
+        return "history" if number == HISTORY else "repeaters"
     return "input fan-out" if number == 0 else f"fan-out to {names[number // 2]}"
 
 

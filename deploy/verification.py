@@ -56,13 +56,8 @@ def need_same_student(spec: StudentSpec, compiled: Compiled) -> None:
 def first_difference(
     spec: StudentSpec, compiled: Compiled, bits: Bits, engine: Callable[[CoreGraph], Engine] = LazyEngine
 ) -> Difference | None:
-    """Compare every layer's spikes and the votes for front bits [B, C, H, W]; None where all are equal."""
-    spikes, votes = observe(compiled, bits, engine)
-    for index, expected in enumerate(spec.trace(bits)):
-        different = _layer_difference(compiled, spec.layers[index].name, index, expected, spikes)
-        if different:
-            return different
-    return _vote_difference(compiled, spec.run(bits), votes)
+    """Compare every layer's spikes and the votes for bits [B, *bits_shape]; None where all are equal."""
+    return Verifier(spec, compiled, engine).first_difference(bits)
 
 
 def observe(
@@ -72,12 +67,39 @@ def observe(
 
     A neuron that nobody reads, or that never changes, is not on the chip and reads False.
     """
-    runner = ChipRunner(compiled, engine)
+    return _observe(ChipRunner(compiled, engine), bits, np.ones(len(bits), bool))
+
+
+class Verifier:
+    """A chip beside its student, batch after batch: a chip with a history goes on from where the last batch left it."""
+
+    def __init__(
+        self, spec: StudentSpec, compiled: Compiled, engine: Callable[[CoreGraph], Engine] = LazyEngine
+    ) -> None:
+        self._spec, self._compiled, self._runner = spec, compiled, ChipRunner(compiled, engine)
+
+    def first_difference(self, bits: Bits, begins: Bits | None = None) -> Difference | None:
+        """As the function of that name. `begins` [B]: pictures that follow none; without it no picture does.
+
+        A picture that follows another enters a chip with a history alone: the chip itself must know those before it.
+        """
+        spec, compiled = self._spec, self._compiled
+        spikes, votes = _observe(self._runner, bits, np.ones(len(bits), bool) if begins is None else begins)
+        for index, expected in enumerate(spec.trace(bits)):
+            different = _layer_difference(compiled, spec.layers[index].name, index, expected, spikes)
+            if different:
+                return different
+        return _vote_difference(compiled, spec.run(bits), votes)
+
+
+def _observe(runner: ChipRunner, bits: Bits, begins: Bits) -> tuple[Bits, NDArray[np.int32]]:
+    compiled = runner.compiled
     built = compiled.probe_core >= 0
     spikes = np.zeros((len(bits), len(built)), bool)
     votes = np.zeros((len(bits), compiled.n_answers), np.int32)
-    for picture, lines in enumerate(bits):
-        votes[picture] = runner.answer(lines)
+    for picture, shown in enumerate(bits):
+        newest = shown.reshape(-1)[: compiled.graph.n_inputs]
+        votes[picture] = runner.answer(shown if begins[picture] else newest)
         # Held to the end, every core still shows what it made of this picture.
         fired = runner.engine.fired
         spikes[picture, built] = fired[compiled.probe_core[built], compiled.probe_neuron[built]]

@@ -21,7 +21,7 @@ from deploy.energy import Energy, estimate
 from deploy.engine import LazyEngine
 from deploy.players import SpecPlayer, load_chip
 from deploy.spec import StudentSpec
-from deploy.verification import Difference, first_difference
+from deploy.verification import Difference, Verifier
 from rl.board import Ticker
 from rl.command import launch, run, settings
 from rl.files import write_json
@@ -30,6 +30,7 @@ from rl.loop import Epsilon, moments
 from rl.manifest import versions
 from rl.rollouts import Rollouts
 from rl.settings import need
+from rl.shards import FIRST
 from rl.stages import label
 
 BATCH = 50
@@ -62,38 +63,56 @@ class VerifyRun:
         need(len(self.games) >= 1, "games", self.games, "one or more")
 
 
-def recorded(config: VerifyRun, game: str, spec: StudentSpec) -> NDArray[np.uint8]:
-    """Picture stacks [D, 4, 84, 84]: from the game's dataset, else played here and now by the student."""
+def recorded(config: VerifyRun, game: str, spec: StudentSpec) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Picture stacks [D, 4, 84, 84] from the game's dataset, else played here and now by the student; and which of
+    them follow no other [D]. A chip with a history is shown whole episodes in order, else decisions are drawn.
+    """
     own, folder = config.verify, Path(config.root) / game / "rollouts"
     if (folder / "manifest.json").exists():
         print(f"pictures: {folder}")
-        rollouts = Rollouts.open(folder)
-        return rollouts.sample(np.random.default_rng(own.seed), own.decisions).obs
+        rollouts, rng = Rollouts.open(folder), np.random.default_rng(own.seed)
+        if spec.history == 1:
+            return rollouts.sample(rng, own.decisions).obs, np.ones(own.decisions, bool)
+        rows = in_order(rollouts, rng, own.decisions)
+        return rollouts.stacks(rows), rollouts.flags[rows] & FIRST != 0
     print(f"pictures: no dataset in {folder}, the student plays {own.decisions} decisions of {game}")
     one = ScalarGame(game, config.env, own.seed)
     player = Epsilon(SpecPlayer(spec, game), 0.05, len(one.actions), own.seed)
-    return np.stack([moment.obs for moment in islice(moments(one, player), own.decisions)])
+    played = list(islice(moments(one, player), own.decisions))
+    ended = [moment.step.ended for moment in played]
+    return np.stack([moment.obs for moment in played]), np.array([True, *ended[:-1]])
+
+
+def in_order(rollouts: Rollouts, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+    """Rows of so many decisions, at most all: episodes drawn without replacement, each from its first decision on."""
+    rows, left = [], count
+    for episode in rng.permutation(len(rollouts.episodes)):
+        rows.append(rollouts.rows_of(np.array([episode]))[:left])
+        left -= len(rows[-1])
+        if left == 0:
+            break
+    return np.concatenate(rows)
 
 
 def differences(
-    config: VerifyRun, spec: StudentSpec, compiled: Compiled, obs: NDArray[np.uint8]
+    config: VerifyRun, spec: StudentSpec, compiled: Compiled, obs: NDArray[np.uint8], begins: NDArray[np.bool_]
 ) -> Iterator[Difference]:
     """Differences found, batch by batch; the lazy engine on all pictures, the plain one on the first few."""
-    ticker = Ticker(len(obs))
+    ticker, few, chip = Ticker(len(obs)), config.verify.plain_decisions, Verifier(spec, compiled)
     for start in range(0, len(obs), BATCH):
-        bits = spec.transduce(obs[start : start + BATCH])
-        found = first_difference(spec, compiled, bits)
+        bits, alone = spec.transduce(obs[start : start + BATCH]), begins[start : start + BATCH]
+        found = chip.first_difference(bits, alone)
         if found is None and start == 0:
-            found = first_difference(spec, compiled, bits[: config.verify.plain_decisions], Emulator)
+            found = Verifier(spec, compiled, Emulator).first_difference(bits[:few], alone[:few])
         if found:
             yield found
         ticker.show(min(start + BATCH, len(obs)), "spec = cores so far")
 
 
 def energy(compiled: Compiled, bits: NDArray[np.bool_]) -> Energy:
-    """What these pictures' bits cost on a chip, an estimate at 1 V."""
-    lines = bits[:ENERGY_PICTURES].reshape(-1, compiled.graph.n_inputs)
-    activity = record_held(LazyEngine(compiled.graph), lines, compiled.latency_ticks)
+    """What these pictures' bits, as they enter a chip in order, cost there: an estimate at 1 V."""
+    lines = bits.reshape(-1, compiled.graph.n_inputs)
+    activity = record_held(LazyEngine(compiled.graph), lines, compiled.picture_ticks)
     chip, stages = chip_named(compiled.usage.chip), compiled.usage.stages
     return estimate(compiled.graph, chip, compiled.place, stages, compiled.latency_ticks, activity)
 
@@ -103,12 +122,12 @@ def command(config: VerifyRun) -> int:
     spec, compiled = load_chip(name, config.root)
     start, compared, costs = time.monotonic(), 0, []
     for game in config.games:
-        obs = recorded(config, game, spec)
-        for different in differences(config, spec, compiled, obs):
+        obs, begins = recorded(config, game, spec)
+        for different in differences(config, spec, compiled, obs, begins):
             print(f"not equal: {different}")
             return 1
         compared += len(obs)
-        costs.append(energy(compiled, spec.transduce(obs[:ENERGY_PICTURES])))
+        costs.append(energy(compiled, spec.newest(obs[:ENERGY_PICTURES])))
     neurons = int((compiled.probe_core >= 0).sum())
     facts = {
         "what": "verify",

@@ -15,7 +15,7 @@ from deploy.dense_kernels import begin, run_cores
 from deploy.dense_layout import layout_of
 from deploy.emulator import Bits, check_lines
 from deploy.engine import pins_of, tables_of
-from deploy.levels import check_levels
+from deploy.levels import check_levels, need_no_history
 
 
 class Wave:
@@ -70,7 +70,8 @@ class WaveRunner:
     """Votes of a compiled student, one picture at a time; equal to `ChipRunner.answer`."""
 
     def __init__(self, compiled: Compiled, threads: int | None = None) -> None:
-        """Errors as of `Wave`."""
+        """Errors as of `Wave`; a chip with a history is refused too."""
+        need_no_history(compiled)
         self.compiled = compiled
         self._wave = Wave(compiled.graph, compiled.level, compiled.latency_ticks, threads)
 

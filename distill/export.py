@@ -12,7 +12,8 @@ from torch import Tensor
 
 from deploy.spec import Conv, StudentSpec
 from distill.quantise import fold
-from distill.student import PIXELS, Normalised, Student, pixel_kernel
+from distill.student import Normalised, Student, pixel_kernel
+from rl.frames import SIDE
 
 
 def leaks(layer: Normalised, peak: int) -> Tensor:
@@ -23,17 +24,19 @@ def leaks(layer: Normalised, peak: int) -> Tensor:
 
 def export(student: Student) -> StudentSpec:
     """The folded student as integers; the student stays as it is."""
+    weights = _whole(pixel_kernel(student.front.quantised().detach()), np.int8)
+    pictures, features = weights.shape[1], weights.shape[0]
     front = Conv(
         "front",
-        _whole(pixel_kernel(student.front.quantised().detach()), np.int8),
+        weights,
         leaks(student.front, 255).numpy().astype(np.int32),
-        np.arange(PIXELS[0], dtype=np.int32),
+        np.arange(pictures, dtype=np.int32),
         groups=1,
         stride=4,
         padding=0,
-        in_shape=PIXELS,
+        in_shape=(pictures, SIDE, SIDE),
     )
-    layers, shape = [], front.out_shape
+    layers, shape = [], (student.history * features, *front.out_shape[1:])
     for layer in student.chip_layers:
         own = layer.own
         weights = _whole(layer.trinary, np.int8)
@@ -41,7 +44,8 @@ def export(student: Student) -> StudentSpec:
         leak = leaks(layer, 1).numpy().astype(np.int32)
         layers.append(Conv(layer.name, weights, leak, order, own.groups, own.stride, own.padding, shape))
         shape = layers[-1].out_shape
-    return StudentSpec(front, tuple(layers), student.vote.numpy().astype(np.int16), student.heads)
+    vote = student.vote.numpy().astype(np.int16)
+    return StudentSpec(front, tuple(layers), vote, student.heads, student.history)
 
 
 def _whole(tensor: Tensor, kind: type[Any]) -> NDArray[Any]:
@@ -62,12 +66,20 @@ class Folded(torch.nn.Module):
     @torch.no_grad()
     def levels(self, obs: Tensor) -> Iterator[Tensor]:
         """Picture stacks u8 [B, 4, 84, 84] -> the bits of every level, the front's first, as 0.0 and 1.0."""
-        x = obs.float()  # all sums are whole and below 2**24: exact
-        for (weights, leak, conv), order in zip(self._convs, self._orders, strict=True):
-            x = x if torch.equal(order, torch.arange(len(order))) else x[:, order]
-            total = torch.nn.functional.conv2d(x, weights, None, conv.stride, conv.padding, 1, conv.groups)
-            x = (total + leak >= 1).float()
+        pixels = obs.float()  # all sums are whole and below 2**24: exact
+        seen = self._spec.front.in_shape[0]
+        lasts = range(obs.shape[1], obs.shape[1] - self._spec.history, -1)
+        x = torch.cat([self._level(0, pixels[:, last - seen : last]) for last in lasts], dim=1)
+        yield x
+        for index in range(1, len(self._convs)):
+            x = self._level(index, x)
             yield x
+
+    def _level(self, index: int, x: Tensor) -> Tensor:
+        (weights, leak, conv), order = self._convs[index], self._orders[index]
+        x = x if torch.equal(order, torch.arange(len(order))) else x[:, order]
+        total = torch.nn.functional.conv2d(x, weights, None, conv.stride, conv.padding, 1, conv.groups)
+        return (total + leak >= 1).float()
 
     @torch.no_grad()
     def forward(self, obs: Tensor) -> Tensor:

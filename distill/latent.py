@@ -19,6 +19,7 @@ def save_latent(student: Student, settings: StudentSettings, spec_digest: str, p
     heads = [{"game": h.game, "actions": list(h.actions), "start": h.start} for h in student.heads]
     layers = [asdict(layer) for layer in settings.layers]
     facts = {"front_features": settings.front_features, "layers": layers, "heads": heads, "spec": spec_digest}
+    facts["history"] = settings.history
     write_tensors(path, KIND, facts, student.state_dict())
 
 
@@ -27,6 +28,7 @@ def load_latent(path: Path) -> tuple[Student, str]:
     facts, tensors = read_tensors(path, KIND)
     try:
         shape = {"front_features": facts["front_features"], "layers": facts["layers"]}
+        shape["history"] = facts.get("history", 1)  # older files have none
         heads = tuple(Head(h["game"], tuple(h["actions"]), h["start"]) for h in facts["heads"])
         student = Student(build(StudentSettings, shape, "student"), heads)
         student.load_state_dict(tensors)

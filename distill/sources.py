@@ -30,12 +30,14 @@ class Lesson:
 
 
 class Recorded:
-    """The offline dataset of one game."""
+    """The offline dataset of one game; uniform over its decisions, in bounded memory (`Rollouts.open_bounded`)."""
 
     def __init__(self, folder: Path, teacher: PolicyCheckpoint, held_out: float) -> None:
-        self._rollouts = Rollouts.open(folder)
+        self._rollouts = Rollouts.open_bounded(folder)
         facts = self._rollouts.facts
         teacher.require(facts.game, facts.actions, str(folder))
+        if not facts.labelled:
+            raise SettingsError(f"{folder}: recorded without a teacher's values; run make teacher, then make rollouts")
         if facts.teacher["digest"] != teacher.digest:
             raise SettingsError(
                 f"{folder}: recorded from teacher {facts.teacher['digest'][:12]}, this one is {teacher.digest[:12]}; "

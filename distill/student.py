@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from deploy.spec import MAX_INPUTS, Head, deal_votes
 from distill.convolve import convolve
 from distill.quantise import Step, StraightThrough, integers, trinarise
-from rl.frames import BLOCK, CELLS, CHANNELS, SIDE, STACK
+from rl.frames import BLOCK, CELLS, CHANNELS, STACK
 from rl.settings import SettingsError, need
 
 EPSILON = 1e-4  # added to the variance
@@ -29,6 +29,7 @@ FIRST_SPREAD = 3.0  # logits at the start span this much if all neurons of an ac
 # ten batches took the student that plays from 0.53 agreement to 0.14). Folding takes plain means over many batches.
 MOMENTUM = 1.0
 FRONT_PEAK = 127  # front weights are -127..127
+PICTURE = CHANNELS // STACK  # channels of one picture in block layout
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,10 @@ class StudentSettings:
 
     front_features: int  # kernel 8, stride 4 over pixels
     layers: tuple[LayerSettings, ...]
+    history: int = 1  # pictures that the chip keeps apart; 1: the front sees the whole stack at once
 
     def __post_init__(self) -> None:
+        need(1 <= self.history <= STACK, "student.history", self.history, f"1 to {STACK}")
         need(self.front_features >= 1, "student.front_features", self.front_features, "1 or more")
         need(len(self.layers) >= 1, "student.layers", len(self.layers), "at least one layer")
 
@@ -103,9 +106,10 @@ class Normalised(nn.Module):
 class Front(Normalised):
     """Transduction: integer weights over u8 pixels in block layout, kernel 8 and stride 4."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, pictures: int) -> None:
+        """`pictures` of a stack are seen at once."""
         super().__init__(features)
-        self.hidden = nn.Parameter(torch.empty(features, CHANNELS, 2, 2).uniform_(-0.5, 0.5))
+        self.hidden = nn.Parameter(torch.empty(features, pictures * PICTURE, 2, 2).uniform_(-0.5, 0.5))
 
     def quantised(self) -> Tensor:
         whole: Tensor = StraightThrough.apply(self.hidden, integers(self.hidden, FRONT_PEAK))  # type: ignore[no-untyped-call]
@@ -165,8 +169,8 @@ class Student(nn.Module):
 
     def __init__(self, settings: StudentSettings, heads: tuple[Head, ...]) -> None:
         super().__init__()
-        self.heads = heads
-        self.front = Front(settings.front_features)
+        self.heads, self.history = heads, settings.history
+        self.front = Front(settings.front_features, STACK if settings.history == 1 else 1)
         self.layers = nn.ModuleList(_layers(settings))
         side = CELLS - 1
         for layer in self.chip_layers:
@@ -199,12 +203,21 @@ class Student(nn.Module):
 
     def bits(self, cells: Tensor) -> Iterator[Tensor]:
         """Stacks u8 [B, 21, 21, 64] -> the bits of every level, the front's first."""
-        x = self.front(cells)
+        x = self.front(cells) if self.history == 1 else self._blocks(cells)
         x = x.to(torch.bfloat16) if torch.is_autocast_enabled("cpu") else x
         yield x
         for layer in self.layers:
             x = layer(x)
             yield x
+
+    def _blocks(self, cells: Tensor) -> Tensor:
+        """Stacks -> the front's bits of each picture [B, history * F, 20, 20], the newest picture's first.
+
+        One pass of the front over all pictures: they share its weights and its statistics.
+        """
+        pictures = torch.split(cells, PICTURE, dim=-1)[: -self.history - 1 : -1]
+        bits: Tensor = self.front(torch.cat(pictures))
+        return torch.cat(bits.chunk(self.history), dim=1)
 
     def votes(self, cells: Tensor) -> Tensor:
         """Votes [B, answers], whole numbers in float32."""
@@ -243,7 +256,8 @@ class Student(nn.Module):
 
 
 def _layers(settings: StudentSettings) -> Iterator[TrinaryConv]:
-    channels, groups = settings.front_features, 1
+    # The blocks of a history are groups to deal out: a first layer that shuffles sees every picture in each of its own.
+    channels, groups = settings.history * settings.front_features, settings.history
     for index, own in enumerate(settings.layers, start=1):
         kind = {1: "N", 2: "P", 3: "S", 4: "P4"}.get(own.kernel, f"K{own.kernel}")
         yield TrinaryConv(f"{index:02}-{kind}-{own.features}({own.groups})", channels, groups, own)
@@ -259,14 +273,11 @@ def _check(name: str, channels: int, own: LayerSettings) -> None:
         raise SettingsError(f"student {name}: {fan_in} inputs a neuron, allowed {MAX_INPUTS}; try more groups")
 
 
-PIXELS = (STACK, SIDE, SIDE)
-
-
 def pixel_kernel(weights: Tensor) -> Tensor:
-    """Front weights over blocks [F, 64, 2, 2] -> the same over pixels [F, 4, 8, 8]."""
+    """Front weights over blocks of P pictures [F, 16 P, 2, 2] -> the same over pixels [F, P, 8, 8]."""
     features = len(weights)
-    parts = weights.reshape(features, STACK, BLOCK, BLOCK, 2, 2)  # frame, row in block, column in block, cell
-    return parts.permute(0, 1, 4, 2, 5, 3).reshape(features, STACK, 2 * BLOCK, 2 * BLOCK)
+    parts = weights.reshape(features, -1, BLOCK, BLOCK, 2, 2)  # picture, row in block, column in block, cell
+    return parts.permute(0, 1, 4, 2, 5, 3).reshape(features, -1, 2 * BLOCK, 2 * BLOCK)
 
 
 def recalibrate(student: Student, batches: Iterable[Tensor]) -> None:

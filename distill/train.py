@@ -256,6 +256,8 @@ class Distiller:
     def _identity(self) -> dict[str, Any]:
         layers = [list(asdict(layer).values()) for layer in self._config.student.layers]
         shape = {"front": self._config.student.front_features, "layers": layers}
+        if self._config.student.history > 1:  # left out at 1, so that runs begun before there was one go on
+            shape["history"] = self._config.student.history
         return {"games": list(self._config.games), "teachers": [t.digest for t in self.teachers], **shape}
 
     def close(self) -> None:

@@ -39,9 +39,14 @@ def plain(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, allow_nan=False).encode()
 
 
+def spelled(value: Mapping[str, Any]) -> bytes:
+    """The bytes of a JSON object's file; raises ValueError for NaN and infinities."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object, indented, whole or not at all; raises OSError, ValueError for NaN and infinities."""
-    write_whole(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n")
+    write_whole(path, spelled(value))
 
 
 def read_json(path: Path) -> dict[str, Any]:

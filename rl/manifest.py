@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from rl.files import FormatError, digest, plain, read_json, write_json
 from rl.shards import CUT, Codec, EpisodeTable, Shard, unpack
 
-NAME, KIND, VERSION = "manifest.json", "spikecade-rollouts", (1, 0)
+NAME, KIND, VERSION = "manifest.json", "spikecade-rollouts", (1, 1)
+FIRST_VERSION = (1, 0)  # did not say who played
 RECORDING, COMPLETE = "recording", "complete"
 SHARD_NAME = re.compile(r"^shard-\d{5}\.spk$")
 
@@ -32,10 +33,11 @@ class Facts:
     rom_md5: str
     actions: tuple[str, ...]  # meanings, by action id
     env: dict[str, Any]  # every argument of the environment, preprocessing included
-    teacher: dict[str, Any]  # digest of the checkpoint, its score and that score's protocol
+    teacher: dict[str, Any]  # whose values q are: digest of the checkpoint, score; digest None: q was not recorded
     epsilon: float  # behaviour: share of random actions
     seeds: tuple[int, ...]  # of the recorder's environments
     versions: dict[str, str]  # see versions()
+    player: dict[str, Any] = dataclasses.field(default_factory=dict)  # who acted: name, digests; files of 1.0: empty
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -48,9 +50,17 @@ class Facts:
             raise ValueError(f"facts.epsilon: found {self.epsilon!r}, allowed 0..1")
         plain(self.as_json())
 
+    @property
+    def labelled(self) -> bool:
+        """Whether q holds a teacher's values; zeros where not."""
+        return self.teacher.get("digest", "") is not None
+
     def as_json(self) -> dict[str, Any]:
         values = dataclasses.asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        plain_values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        if not self.player:  # as files of 1.0 have it, so that their digests stay what they were
+            del plain_values["player"]
+        return plain_values
 
 
 _KINDS: dict[str, type] = {
@@ -62,6 +72,7 @@ _KINDS: dict[str, type] = {
     "epsilon": float,
     "seeds": tuple,
     "versions": dict,
+    "player": dict,
 }
 
 
@@ -170,11 +181,11 @@ def versions(
     return found
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `folder/manifest.json`, whole or not at all; raises OSError."""
+def manifest_json(manifest: Manifest) -> dict[str, Any]:
+    """The contents of a manifest's file, their digest included."""
     body: dict[str, Any] = {
         "kind": KIND,
-        "version": list(VERSION),
+        "version": list(VERSION if manifest.facts.player else FIRST_VERSION),
         "facts": manifest.facts.as_json(),
         "codec": dataclasses.asdict(manifest.codec),
         "status": manifest.status,
@@ -183,7 +194,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "returns": dataclasses.asdict(manifest.returns) if manifest.returns else None,
         "shards": [dataclasses.asdict(entry) for entry in manifest.shards],
     }
-    write_json(folder / NAME, {**body, "digest": digest(plain(body))})
+    return {**body, "digest": digest(plain(body))}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `folder/manifest.json`, whole or not at all; raises OSError."""
+    write_json(folder / NAME, manifest_json(manifest))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -194,17 +210,19 @@ def read_manifest(folder: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError) as cause:
         raise FormatError(f"{path}: not found, so no dataset; make rollouts records one") from cause
     try:
-        return _manifest(body)
+        return manifest_from(body)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as cause:
         missing = " missing" if isinstance(cause, KeyError) else ""
         raise FormatError(f"{path}: field {cause}{missing}; record or fetch it again") from cause
 
 
-def _manifest(body: dict[str, Any]) -> Manifest:
+def manifest_from(body: dict[str, Any]) -> Manifest:
+    """A manifest from the contents of its file; raises KeyError, TypeError, ValueError naming what is wrong."""
     if body["kind"] != KIND:
         raise ValueError(f"kind: found {body['kind']!r}, must be {KIND!r}")
     if body["version"][0] != VERSION[0]:
         raise ValueError(f"version: found {body['version']}, this program reads {VERSION[0]}.x")
+    body = dict(body)
     found, contents = body.pop("digest"), digest(plain(body))
     if found != contents:
         raise ValueError(f"digest: found {found}, the contents have {contents}: the file was changed or damaged")

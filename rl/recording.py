@@ -245,11 +245,12 @@ class RolloutWriter:
             return Manifest(facts, codec, RECORDING, now(), None, ())
         manifest = read_manifest(self._folder)
         there, here = manifest.facts.as_json(), facts.as_json()
-        for name in here:
+        for name in sorted(here | there):
+            was, now_is = there.get(name), here.get(name)
             # As bytes, because JSON turned tuples within into lists.
-            if plain({name: there[name]}) != plain({name: here[name]}):
+            if plain({name: was}) != plain({name: now_is}):
                 raise RecordingError(
-                    f"{self._folder / NAME}: field {name} is {there[name]!r}, this recording has {here[name]!r}; "
+                    f"{self._folder / NAME}: field {name} is {was!r}, this recording has {now_is!r}; "
                     "record into another folder"
                 )
         self._tables = [read_shard(self._folder, entry, len(facts.actions)).episodes for entry in manifest.shards]

@@ -1,6 +1,7 @@
 """Rollouts: a recorded dataset, checked, decoded once, drawn from as picture stacks with the teacher's Q.
 
-`python -m rl.rollouts info DIR` describes a dataset, `python -m rl.rollouts verify DIR` checks all of it.
+`python -m rl.rollouts info DIR` describes a dataset (`--plot OUT.svg` draws it), `verify DIR` checks all of it,
+`export DIR OUT` writes it for Minari and `import IN DIR` reads it back, both without loss.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rl import inspection
+from rl import inspection, minari_files
 from rl.files import FormatError
 from rl.manifest import Facts, Manifest, read_manifest, read_shard
-from rl.memory import need_memory
+from rl.memory import available_bytes, need_memory
+from rl.recording import RecordingError
+from rl.settings import SettingsError
 from rl.shards import END, FRAME, FRAME_BYTES, Columns, EpisodeTable, Shard, join, shapes
 from rl.stacks import ages, need_rows, stacks_of
 
@@ -69,6 +72,16 @@ class Rollouts:
         table = join([episodes for _, episodes in shards], [entry.rows for entry in manifest.shards])
         frames.flags.writeable = False
         return cls(manifest, frames, Columns(**columns), table)
+
+    @classmethod
+    def open_bounded(cls, folder: Path, share: float = 0.25) -> Rollouts:
+        """`open`, with the frames in memory only where they take at most `share` of what is available there.
+
+        Larger ones lie in an unnamed file in the dataset's own folder and are read through the system's cache, which
+        takes what memory there is and gives it back: as fast as memory while they fit there, then as the disk.
+        """
+        wanted, free = read_manifest(folder).rows * FRAME_BYTES, available_bytes()
+        return cls.open(folder, folder if free is not None and wanted > share * free else None)
 
     @property
     def facts(self) -> Facts:
@@ -162,18 +175,55 @@ def _reserve(file: int, size: int, spill: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; the exit status is 0 only when the dataset is sound."""
-    parser = argparse.ArgumentParser(prog="python -m rl.rollouts", description="Describe or check a recorded dataset.")
-    parser.add_argument("command", choices=("info", "verify"))
-    parser.add_argument("folder", type=Path, help="the folder that holds manifest.json")
-    chosen = parser.parse_args(arguments)
+    """The command; the exit status is 0 only when the dataset is sound and the job was done."""
+    chosen = _parser().parse_args(arguments)
     try:
-        problems = inspection.info(chosen.folder) if chosen.command == "info" else inspection.verify(chosen.folder)
-    except (FormatError, MemoryError) as error:
+        problems: list[str] = chosen.work(chosen)
+    except (FormatError, SettingsError, MemoryError, OSError, RecordingError) as error:
         problems = [str(error)]
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m rl.rollouts", description="Work on a recorded dataset.")
+    commands = parser.add_subparsers(required=True, metavar="info|verify|export|import")
+    dataset = "the folder that holds manifest.json"
+    info = commands.add_parser("info", help="describe it")
+    info.add_argument("folder", type=Path, help=dataset)
+    info.add_argument("--plot", type=_svg, metavar="OUT.svg", help="draw it too")
+    info.set_defaults(work=lambda own: inspection.info(own.folder, plot=own.plot))
+    verify = commands.add_parser("verify", help="check all of it")
+    verify.add_argument("folder", type=Path, help=dataset)
+    verify.set_defaults(work=lambda own: inspection.verify(own.folder))
+    export = commands.add_parser("export", help="write it as a Minari dataset")
+    export.add_argument("folder", type=Path, help=dataset)
+    export.add_argument("out", type=Path, help="a new folder; Minari's files go to its folder data")
+    export.set_defaults(work=_export)
+    import_ = commands.add_parser("import", help="read a Minari dataset that export wrote")
+    import_.add_argument("source", type=Path, help="the folder that holds data")
+    import_.add_argument("folder", type=Path, help="a new folder")
+    import_.set_defaults(work=_import)
+    return parser
+
+
+def _svg(text: str) -> Path:
+    if not text.endswith(".svg"):
+        raise argparse.ArgumentTypeError(f"found {text!r}, must end in .svg")
+    return Path(text)
+
+
+def _export(own: argparse.Namespace) -> list[str]:
+    manifest = minari_files.export(own.folder, own.out)
+    print(f"{own.out}: {manifest.decisions:,} decisions in {manifest.episodes:,} episodes, digest {manifest.digest}")
+    return []
+
+
+def _import(own: argparse.Namespace) -> list[str]:
+    manifest = minari_files.import_(own.source, own.folder)
+    print(f"{own.folder}: {manifest.decisions:,} decisions in {manifest.episodes:,} episodes, digest {manifest.digest}")
+    return []
 
 
 if __name__ == "__main__":

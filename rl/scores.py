@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,87 @@ from rl.frames import BlockStacks, Frames, blocks
 from rl.games import EnvSettings, ScalarGame, VectorGame
 from rl.loop import Epsilon, Player, Strays, moments
 from rl.settings import SettingsError, need
+from rl.statistics import iqm
 
-# Random and human scores (Mnih et al. 2015; google-deepmind/dqn_zoo atari_data.py).
-REFERENCE = {
-    "BeamRider": (363.9, 16926.5),
-    "Breakout": (1.7, 30.5),
-    "Enduro": (0.0, 860.5),
-    "Freeway": (0.0, 29.6),
-    "MsPacman": (307.3, 6951.6),
-    "Pong": (-20.7, 14.6),
-    "Qbert": (163.9, 13455.0),
-    "Riverraid": (1338.5, 17118.0),
-    "Seaquest": (68.4, 42054.7),
-    "SpaceInvaders": (148.0, 1668.7),
-}
+# (random play, a professional human tester): raw scores of whole games, no-op starts, at most 108,000 frames, as
+# collected in google-deepmind/dqn_zoo, dqn_zoo/atari_data.py; Mnih et al. 2015 print most of them.
+REFERENCE: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "Alien": (227.8, 7127.7),
+        "Amidar": (5.8, 1719.5),
+        "Assault": (222.4, 742.0),
+        "Asterix": (210.0, 8503.3),
+        "Asteroids": (719.1, 47388.7),
+        "Atlantis": (12850.0, 29028.1),
+        "BankHeist": (14.2, 753.1),
+        "BattleZone": (2360.0, 37187.5),
+        "BeamRider": (363.9, 16926.5),
+        "Berzerk": (123.7, 2630.4),
+        "Bowling": (23.1, 160.7),
+        "Boxing": (0.1, 12.1),
+        "Breakout": (1.7, 30.5),
+        "Centipede": (2090.9, 12017.0),
+        "ChopperCommand": (811.0, 7387.8),
+        "CrazyClimber": (10780.5, 35829.4),
+        "Defender": (2874.5, 18688.9),
+        "DemonAttack": (152.1, 1971.0),
+        "DoubleDunk": (-18.6, -16.4),
+        "Enduro": (0.0, 860.5),
+        "FishingDerby": (-91.7, -38.7),
+        "Freeway": (0.0, 29.6),
+        "Frostbite": (65.2, 4334.7),
+        "Gopher": (257.6, 2412.5),
+        "Gravitar": (173.0, 3351.4),
+        "Hero": (1027.0, 30826.4),
+        "IceHockey": (-11.2, 0.9),
+        "Jamesbond": (29.0, 302.8),
+        "Kangaroo": (52.0, 3035.0),
+        "Krull": (1598.0, 2665.5),
+        "KungFuMaster": (258.5, 22736.3),
+        "MontezumaRevenge": (0.0, 4753.3),
+        "MsPacman": (307.3, 6951.6),
+        "NameThisGame": (2292.3, 8049.0),
+        "Phoenix": (761.4, 7242.6),
+        "Pitfall": (-229.4, 6463.7),
+        "Pong": (-20.7, 14.6),
+        "PrivateEye": (24.9, 69571.3),
+        "Qbert": (163.9, 13455.0),
+        "Riverraid": (1338.5, 17118.0),
+        "RoadRunner": (11.5, 7845.0),
+        "Robotank": (2.2, 11.9),
+        "Seaquest": (68.4, 42054.7),
+        "Skiing": (-17098.1, -4336.9),
+        "Solaris": (1236.3, 12326.7),
+        "SpaceInvaders": (148.0, 1668.7),
+        "StarGunner": (664.0, 10250.0),
+        "Surround": (-10.0, 6.5),
+        "Tennis": (-23.8, -8.3),
+        "TimePilot": (3568.0, 5229.2),
+        "Tutankham": (11.4, 167.6),
+        "UpNDown": (533.4, 11693.2),
+        "Venture": (0.0, 1187.5),
+        "VideoPinball": (16256.9, 17667.9),
+        "WizardOfWor": (563.5, 4756.5),
+        "YarsRevenge": (3092.9, 54576.9),
+        "Zaxxon": (32.5, 9173.3),
+    }
+)
+
+# Rules by name: how games run, share of random actions. FIRE, where a game has it, is pressed once at every start.
+PROTOCOLS: Mapping[str, tuple[EnvSettings, float]] = MappingProxyType(
+    {
+        # Mnih et al. 2015: no-op starts, own actions. They draw 5 % of actions at random, we 1 %.
+        "nature": (EnvSettings(4, 0.0, 30, False, 108_000), 0.01),
+        # Rusu et al. 2015, Policy Distillation; no-op starts stand in for theirs by people, which are not to be had.
+        "rusu": (EnvSettings(4, 0.0, 30, False, 108_000), 0.05),
+        # Machado et al. 2018: the stickiness is the randomness, all 18 actions.
+        "machado": (EnvSettings(4, 0.25, 1, True, 108_000), 0.0),
+        # Castro et al. 2018, Dopamine: sticky, own actions.
+        "dopamine": (EnvSettings(4, 0.25, 1, False, 108_000), 0.001),
+        # ALE/<Game>-v5 of gymnasium as it comes: sticky, own actions, greedy.
+        "v5": (EnvSettings(4, 0.25, 1, False, 108_000), 0.0),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -46,12 +114,11 @@ class Protocol:
 
 
 def protocol(name: str, episodes: int, seed: int) -> Protocol:
-    """A protocol by name. nature: no-op starts, own actions, epsilon .01. machado: sticky .25, all 18 actions."""
-    if name == "nature":
-        return Protocol(name, EnvSettings(4, 0.0, 30, False, 108_000), 0.01, episodes, seed)
-    if name == "machado":  # Machado et al. 2018: the stickiness is the randomness
-        return Protocol(name, EnvSettings(4, 0.25, 1, True, 108_000), 0.0, episodes, seed)
-    raise SettingsError(f"protocol: found {name!r}, allowed nature, machado")
+    """One of PROTOCOLS by name, over so many episodes; raises SettingsError for any other."""
+    if name not in PROTOCOLS:
+        raise SettingsError(f"protocol: found {name!r}, allowed {', '.join(PROTOCOLS)}")
+    env, epsilon = PROTOCOLS[name]
+    return Protocol(name, env, epsilon, episodes, seed)
 
 
 @dataclass(frozen=True)
@@ -84,6 +151,7 @@ class Score:
         low, high = self.interval
         facts = asdict(self) | {"returns": list(self.returns), "mean": self.mean, "low": low, "high": high}
         spread = {"std": float(np.std(self.returns)), "median": float(np.median(self.returns))}
+        spread["iqm"] = float(iqm(np.asarray(self.returns)[:, None]))
         return facts | spread | {"human_normalised": self.human_normalised}
 
 

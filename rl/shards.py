@@ -155,6 +155,13 @@ def pack(shard: Shard, codec: Codec) -> bytes:
     return b"".join([MAGIC, struct.pack("<I", len(text)), text, *chunks, *columns.values()])
 
 
+def part_bytes(data: bytes) -> dict[str, int]:
+    """Bytes of a sound shard's file by what they hold: frames, each column, and the header with its episode table."""
+    header, payload = _header(data)
+    parts = {"frames": sum(header["frames"]), **header["columns"]}
+    return {**parts, "header": len(data) - len(payload)}
+
+
 def unpack(data: bytes, where: str, into: NDArray[np.uint8] | None = None) -> Shard:
     """A shard from the bytes of its file, frames decoded into `into` [R, 84, 84] if given.
 

@@ -32,16 +32,21 @@ def conv(name: str, shape: Shape, layer: Layer, rng: Rng, peak: int = 1, zeros: 
     return Conv(name, weights.astype(np.int8), leak, order, groups, stride, padding, shape)
 
 
-def student(layers: Sequence[Layer], front: Layer, picture: Shape, actions: Sequence[int], seed: int) -> StudentSpec:
+def student(
+    layers: Sequence[Layer], front: Layer, picture: Shape, actions: Sequence[int], seed: int, history: int = 1
+) -> StudentSpec:
     """A random student with one head for each number of actions."""
     rng = np.random.default_rng(seed)
     convs = [conv("front", picture, front, rng, peak=3)]
+    features, *sides = convs[0].out_shape
+    shape = (history * features, *sides)
     for index, layer in enumerate(layers):
-        convs.append(conv(f"layer{index}", convs[-1].out_shape, layer, rng))
+        convs.append(conv(f"layer{index}", shape, layer, rng))
+        shape = convs[-1].out_shape
     starts = np.cumsum([0, *actions])
     heads = [Head(f"Game{i}", tuple(f"A{a}" for a in range(n)), int(starts[i])) for i, n in enumerate(actions)]
     vote = deal_votes(int(np.prod(convs[-1].out_shape)), int(starts[-1]))
-    return StudentSpec(convs[0], tuple(convs[1:]), vote, tuple(heads))
+    return StudentSpec(convs[0], tuple(convs[1:]), vote, tuple(heads), history)
 
 
 def conv_net() -> StudentSpec:
@@ -63,8 +68,8 @@ SPECS = {"conv_net": conv_net, "two_heads": two_heads, "one_layer": one_layer}
 
 
 def pictures(spec: StudentSpec, count: int, seed: int = 0) -> NDArray[np.bool_]:
-    """Front bits [count, C, H, W], half of them set, one picture blank."""
-    bits = np.random.default_rng(seed).random((count, *spec.front.out_shape)) < 0.5
+    """Bits [count, C, H, W] of the first layer, half of them set, one picture blank."""
+    bits = np.random.default_rng(seed).random((count, *spec.bits_shape)) < 0.5
     bits[count // 2] = False
     return bits
 

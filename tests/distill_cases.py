@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ from deploy.spec import Head
 from distill.student import LayerSettings, Normalised, Student, StudentSettings
 from distill.train import DistillRun, DistillSettings
 from rl.checkpoint import PolicyCheckpoint, half, load_policy, save_policy
-from rl.collect import RolloutRun, RolloutSettings, episodes, facts_of
 from rl.frames import Frames
 from rl.games import EnvSettings, action_meanings
 from rl.network import NetworkSettings, QNetwork
+from rl.playing import episodes
+from rl.recorder import RolloutRun, RolloutSettings, facts_of, teacher_cast
 from rl.recording import RolloutWriter
 
 torch.set_num_threads(1)  # small networks: more threads only wait for one another
@@ -77,12 +77,12 @@ def teacher(game: str, root: Path, seed: int = 0) -> PolicyCheckpoint:
 
 def record(policy: PolicyCheckpoint, root: Path, count: int = 12) -> Path:
     """A dataset of that teacher in `count` short episodes, where `make rollouts` would have left it."""
-    own = RolloutSettings(decisions=count, epsilon=0.25, envs=3, threads=1, seed=5, shard_rows=64)
-    run = RolloutRun(policy.game, str(root), SHORT, own)
+    steps = count * SHORT.max_frames // SHORT.frames_per_step
+    own = RolloutSettings("teacher", decisions=steps, epsilon=0.25, envs=3, groups=1, threads=1, seed=5, shard_rows=64)
+    run, cast = RolloutRun(policy.game, str(root), SHORT, own), teacher_cast(policy)
     folder = root / policy.game / "rollouts"
-    with RolloutWriter(folder, facts_of(run, policy), own.shard_rows) as writer:
-        stop: Any = False
-        for episode in islice(episodes(policy.build(), policy.game, SHORT, own, own.seed, stop), count):
+    with RolloutWriter(folder, facts_of(run, cast), own.shard_rows) as writer:
+        for episode in episodes(cast, policy.game, SHORT, own.lanes, own.epsilon, own.seed, steps, lambda played: True):
             writer.add_episode(episode)
     return folder
 

@@ -10,18 +10,19 @@ import pytest
 import torch
 
 from rl.checkpoint import PolicyCheckpoint, half, save_policy
-from rl.collect import RolloutRun, RolloutSettings, command, record
+from rl.collect import command
 from rl.command import Stop
 from rl.frames import stack_blocks
 from rl.games import ScalarGame
 from rl.network import QNetwork
+from rl.recorder import RolloutRun, RolloutSettings, record, teacher_cast
 from rl.rollouts import Rollouts
 from rl.settings import SettingsError
-from rl.shards import GREEDY, LIFE_LOST
+from rl.shards import CUT, GREEDY, LIFE_LOST
 from tests.training_cases import NATURE, TINY_NET
 
 ENV = dataclasses.replace(NATURE, max_frames=200)
-OWN = RolloutSettings(decisions=130, epsilon=0.25, envs=2, threads=1, seed=9, shard_rows=64)
+OWN = RolloutSettings("teacher", decisions=130, epsilon=0.25, envs=2, groups=2, threads=1, seed=9, shard_rows=64)
 ACTIONS = ("NOOP", "FIRE", "RIGHT", "LEFT")
 
 
@@ -45,9 +46,12 @@ def recorded(tmp_path_factory):
     return Rollouts.open(root / "Breakout" / "rollouts")
 
 
-def test_a_recording_has_decisions_enough_in_whole_episodes(recorded):
-    assert len(recorded.decisions) >= OWN.decisions
-    assert len(recorded.decisions) - recorded.episodes.length[-1] < OWN.decisions
+def test_a_recording_has_the_decisions_that_were_asked_for_the_last_episodes_cut(recorded):
+    assert len(recorded.decisions) == OWN.decisions
+    ends, steps = recorded.episodes.end.tolist(), ENV.max_frames // ENV.frames_per_step
+    assert ends[-2:] == [CUT, CUT] and CUT not in ends[:-2] and len(ends) == 4
+    assert recorded.episodes.length.tolist() == [steps, steps, 65 - steps, 65 - steps]
+    assert recorded.manifest.returns.episodes == 2, "a cut episode has no return"
     assert recorded.facts.actions == ACTIONS
     assert recorded.facts.teacher["digest"] == a_policy().digest
     assert recorded.manifest.status == "complete"
@@ -65,7 +69,7 @@ def test_a_recording_can_be_played_again_from_its_seeds(recorded):
             assert np.array_equal(step.obs[-1], recorded.frames[row + 1])
             assert step.reward == recorded.reward[row]
             assert step.life_lost == bool(recorded.flags[row] & LIFE_LOST)
-        assert step.ended
+        assert step.ended == (table.end[k] != CUT)
 
 
 def test_recorded_values_are_the_policys_own_and_the_greedy_bit_says_which_won(recorded):
@@ -87,7 +91,7 @@ def test_the_same_seed_records_the_same_and_another_seed_another(tmp_path, recor
 
 
 def test_a_stopped_recording_goes_on_from_other_seeds(tmp_path, monkeypatch):
-    config = a_run(tmp_path, decisions=60, shard_rows=1)
+    config = a_run(tmp_path, decisions=600, shard_rows=1)
     add = "rl.recording.RolloutWriter.add_episode"
     from rl.recording import RolloutWriter
 
@@ -144,9 +148,9 @@ def test_a_recording_stopped_before_its_first_episode_can_begin_anew(tmp_path):
     stop.restore()
     stop.signal = signal.SIGINT
     with pytest.raises(KeyboardInterrupt):
-        record(config, a_policy(), tmp_path / "data", stop)
+        record(config, teacher_cast(a_policy()), tmp_path / "data", stop)
     stop.signal = 0
-    assert record(config, a_policy(), tmp_path / "data", stop).decisions >= 40
+    assert record(config, teacher_cast(a_policy()), tmp_path / "data", stop).decisions == 40
 
 
 @pytest.mark.parametrize(
@@ -155,9 +159,35 @@ def test_a_recording_stopped_before_its_first_episode_can_begin_anew(tmp_path):
         ({"decisions": 0}, r"^rollouts\.decisions: found 0, allowed 1 or more$"),
         ({"epsilon": -0.5}, r"^rollouts\.epsilon: found -0\.5, allowed 0 to 1$"),
         ({"envs": 0}, r"^rollouts\.envs: found 0, allowed 1 or more$"),
+        ({"groups": 0}, r"^rollouts\.groups: found 0, allowed 1 or more$"),
+        ({"threads": 0}, r"^rollouts\.threads: found 0, allowed 1 or more$"),
         ({"shard_rows": 0}, r"^rollouts\.shard_rows: found 0, allowed 1 or more$"),
     ],
 )
 def test_impossible_recordings_are_refused(change, message):
     with pytest.raises(SettingsError, match=message):
         dataclasses.replace(OWN, **change)
+
+
+def test_random_play_goes_to_a_folder_of_its_own_with_the_teachers_labels(tmp_path):
+    assert command(a_run(tmp_path, player="random", epsilon=0.0)) == 0
+    found = Rollouts.open(tmp_path / "Breakout" / "rollouts-random")
+    assert found.facts.player == {"name": "random"} and found.facts.teacher["digest"] == a_policy().digest
+    assert found.facts.epsilon == 1.0 and set(found.episodes.epsilon) == {1.0}
+    assert not (tmp_path / "Breakout" / "rollouts").exists()
+    counts = np.bincount(found.action[found.decisions], minlength=4)
+    assert counts.min() > 15 and found.q[found.decisions].all()
+
+
+def test_play_without_a_teacher_has_no_labels_and_says_so(tmp_path, capsys):
+    own = dataclasses.replace(OWN, player="random", decisions=20)
+    assert command(RolloutRun("Breakout", str(tmp_path), ENV, own)) == 0
+    assert "recorded without labels: teacher: neither " in capsys.readouterr().out
+    found = Rollouts.open(tmp_path / "Breakout" / "rollouts-random")
+    assert not found.facts.labelled and not found.q.any() and not (found.flags & GREEDY).any()
+
+
+def test_a_player_of_another_command_is_named(tmp_path):
+    message = r"^rollouts\.player: found 'chip', allowed teacher, random; python -m deploy\.collect has more$"
+    with pytest.raises(SettingsError, match=message):
+        command(a_run(tmp_path, player="chip"))

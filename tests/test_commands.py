@@ -38,7 +38,9 @@ def root(tmp_path):
 
 def a_build(root, games=("Pong",), board="ns1e", **changes):
     return build.BuildRun(
-        games, str(root), build.ChipSettings(**{"board": board, "seed": 0, "host_copies": 1, "reduce": ()} | changes)
+        games,
+        str(root),
+        build.ChipSettings(**{"board": board, "seed": 0, "host_copies": 1, "reduce": (), "interval": 33} | changes),
     )
 
 
@@ -52,7 +54,8 @@ def a_play(root, player="chip", view="none", name="Pong", seconds=0.2, env=ENV, 
 
 
 def a_score(root, players=("spec",), name="Pong", video_seconds=0.0, protocol="nature"):
-    return score.ScoreRun(name, str(root), score.ScoreSettings(players, protocol, 1, 5, 1, video_seconds))
+    own = score.ScoreSettings(players, protocol, 1, 5, 1, video_seconds, again=False)
+    return score.ScoreRun((name,), str(root), (), own)
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ def test_build_writes_a_chip_that_equals_its_student_and_a_report(root, capsys):
     assert facts["file_bytes"] == (root / "Pong" / CHIP).stat().st_size
     assert (facts["what"], facts["games"], facts["latency_ticks"]) == ("chip", ["Pong"], compiled.latency_ticks)
     assert facts["usage"]["total"]["cores"] == [compiled.graph.shape[0], 4096]
-    assert facts["settings"]["chip"] == {"board": "ns1e", "seed": 0, "host_copies": 1, "reduce": []}
+    assert facts["settings"]["chip"] == {"board": "ns1e", "seed": 0, "host_copies": 1, "reduce": [], "interval": 33}
     assert "student" in origin
     assert facts["versions"]["numpy"] == np.__version__
     assert "cores" in capsys.readouterr().out
@@ -151,12 +154,13 @@ def test_verify_finds_a_flipped_synapse_and_names_layer_place_and_neuron(root, c
 
 def test_verify_plays_the_pictures_it_compares_where_there_is_no_dataset(root, capsys):
     config = a_verify(root)
-    first = verify.recorded(config, "Pong", small_student())
+    first, begins = verify.recorded(config, "Pong", small_student())
     assert first.shape == (12, 4, 84, 84)
+    assert begins.tolist() == [True, *[False] * 11]
     assert "no dataset" in capsys.readouterr().out
-    assert np.array_equal(first, verify.recorded(config, "Pong", small_student()))
+    assert np.array_equal(first, verify.recorded(config, "Pong", small_student())[0])
     other = replace(config, verify=replace(config.verify, seed=2))
-    assert not np.array_equal(first, verify.recorded(other, "Pong", small_student()))
+    assert not np.array_equal(first, verify.recorded(other, "Pong", small_student())[0])
 
 
 @pytest.mark.parametrize("player", ["chip", "spec", "student", "teacher", "random", "human"])

@@ -16,7 +16,7 @@ from deploy.chip import CHIPS, Chip, CompileError
 from deploy.compiler import compile_spec, mapped
 from deploy.cores import CoreGraph
 from deploy.emulator import Emulator
-from deploy.fanout import Draft, FanOut, allot, divide
+from deploy.fanout import Draft, FanOut, allot, at_once, divide
 from deploy.reduce import REDUCTIONS
 from deploy.spec import StudentSpec
 from deploy.tiling import naive_cores
@@ -205,11 +205,11 @@ def test_delays_beyond_the_chip_go_through_relays() -> None:
 
 def far_apart(ahead: int) -> FanOut:
     """A core that drives four axons of another so many ticks ahead, one of its own next tick and a pin; one input."""
-    targets = np.array([[1, 3], [1, 0], [2, 0], [1, 1], [1, 2], [-32, 5]])
+    targets = at_once(*np.array([[1, 3], [1, 0], [2, 0], [1, 1], [1, 2], [-32, 5]]).T)
     first = Draft(0, 1, (), 1, np.zeros(6, np.int64), targets)
-    others = [Draft(layer, 0, (), 4, np.arange(0), np.zeros((0, 2), np.int64)) for layer in (1, 0)]
+    others = [Draft(layer, 0, (), 4, np.arange(0), np.zeros((0, 3), np.int64)) for layer in (1, 0)]
     level = np.array([0, ahead, 1], np.int32)
-    return FanOut((first, *others), level, np.arange(2), np.array([[0, 0], [1, 4]]), (0, ahead))
+    return FanOut((first, *others), level, np.arange(2), np.array([[0, 0, 0], [1, 4, 0]]), (0, ahead))
 
 
 @pytest.mark.parametrize(("ahead", "hops"), [(4, 0), (5, 1), (8, 1), (9, 2), (13, 3)])
@@ -222,12 +222,12 @@ def test_a_long_wait_takes_as_many_relays_as_it_must(ahead: int, hops: int) -> N
     assert sorted(made.level[3:].tolist()) == [4 * hop for hop in range(1, hops + 1) for _ in range(2)]
     reached, waits = set(), []
     for source, entries in ((0, made.cores[0].targets), (None, made.entry)):
-        for core, axon in entries.tolist():
+        for core, axon, _ in entries.tolist():
             now = 0 if source is None else int(made.level[source])
             while core >= 3:
                 waits.append(int(made.level[core]) - now)
                 now = int(made.level[core])
-                core, axon = made.cores[core].targets[axon].tolist()
+                core, axon, _ = made.cores[core].targets[axon].tolist()
             waits += [int(made.level[core]) - now] if core >= 0 else []
             reached.add((core, axon))
     assert reached == {(1, axon) for axon in range(5)} | {(2, 0), (-32, 5), (0, 0)}

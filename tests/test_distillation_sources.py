@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from distill_cases import SHORT, record, teacher
+from rollout_cases import episode
 
 from distill.sources import Lesson, Online, Recorded, joined
 from rl.checkpoint import PolicyCheckpoint
 from rl.frames import Frames
+from rl.manifest import read_manifest
+from rl.recording import RolloutWriter
 from rl.rollouts import Rollouts
 from rl.settings import SettingsError
 
@@ -59,6 +62,17 @@ def test_a_dataset_of_another_teacher_is_refused(dataset, tmp_path):
     found = f"recorded from teacher {policy.digest[:12]}, this one is {other.digest[:12]}; run make rollouts again"
     with pytest.raises(SettingsError, match=found):
         Recorded(folder, other, 0.25)
+
+
+def test_a_dataset_without_labels_is_refused(dataset, tmp_path):
+    policy, folder = dataset
+    facts = replace(read_manifest(folder).facts, teacher={"digest": None})
+    with RolloutWriter(tmp_path, facts) as writer:
+        writer.add_episode(episode(4, 1, q=np.zeros((4, 6), np.float32), greedy=np.zeros(4, bool)))
+    with pytest.raises(
+        SettingsError, match=r"recorded without a teacher's values; run make teacher, then make rollouts$"
+    ):
+        Recorded(tmp_path, policy, 0.25)
 
 
 def test_a_dataset_of_another_game_or_action_set_is_refused(dataset, tmp_path):

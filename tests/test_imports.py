@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("rl", "distill", "deploy")
 
-COMMANDS = {"build", "verify", "score", "faults", "play", "publish", "inspect"}
+COMMANDS = {"build", "verify", "score", "faults", "play", "publish", "collect", "inspect"}
 # May use everything of rl, and the screen's or the console's libraries.
 PLAYERS = {"players", "realtime", "screens", "views", "window", "terminal", "keyboard", "panel", "video", "human"}
-PLAYERS |= {"interrupts", "floorplan"}
+PLAYERS |= {"interrupts", "floorplan", "reports", "aggregate"}
 LIBRARY_NEEDS = {"numpy", "numba", "llvmlite"}  # numba's own compiler interface
 
 RL_COMMANDS = {"rl.train", "rl.collect"}

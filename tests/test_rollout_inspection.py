@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from rich.console import Console
 from rollout_cases import FACTS, SMALL, episode, record
 
 from rl import manifest as manifests
+from rl.bars import Panel, histogram
 from rl.files import FormatError, digest, plain
 from rl.inspection import info, sharpness, stack_faults, verify
 from rl.manifest import Entry, Returns, read_manifest, write_manifest
 from rl.recording import RolloutWriter, join_episodes
 from rl.rollouts import Rollouts, main
-from rl.shards import pack
+from rl.shards import pack, part_bytes
 
 
 def quiet() -> Console:
@@ -49,12 +51,37 @@ def test_a_sound_dataset_passes_and_stays_as_it_was(tmp_path, capsys):
 def test_a_flipped_bit_is_found_in_every_file(tmp_path, name, place, capsys):
     record(tmp_path, [7, 2, 11])
     size = (tmp_path / name).stat().st_size
-    # The newline that ends the manifest is the one byte that says nothing.
-    flip(tmp_path / name, min(int(place * size), size - 2))
+    flip(tmp_path / name, min(int(place * size), size - 1))
     assert main(["verify", str(tmp_path)]) == 1
     assert f"{name}: " in capsys.readouterr().err
     with pytest.raises(FormatError, match=rf"{name}: .*record or fetch it again|make or fetch it again"):
         Rollouts.open(tmp_path)
+
+
+def test_flipped_bits_all_over_every_file_are_found(tmp_path):
+    record(tmp_path, [2, 1])
+    names = ["manifest.json", *(entry.name for entry in read_manifest(tmp_path).shards)]
+    assert sorted(contents(tmp_path)) == sorted(names)
+    for name in names:
+        whole = (tmp_path / name).read_bytes()
+        # Steps without a factor of 8, so that every bit of a byte has its turn; closer where a flip may mean the same.
+        for bit in range(0, 8 * len(whole), 11 if name == "manifest.json" else 101):
+            flip(tmp_path / name, bit // 8, bit % 8)
+            assert verify(tmp_path, quiet()), f"{name}: bit {bit}"
+            (tmp_path / name).write_bytes(whole)
+    assert verify(tmp_path, quiet()) == []
+
+
+def test_a_manifest_that_means_the_same_but_is_spelled_otherwise_is_found(tmp_path):
+    record(tmp_path, [9])
+    facts = replace(FACTS, epsilon=1e-05)
+    write_manifest(tmp_path, replace(read_manifest(tmp_path), facts=facts))
+    path = tmp_path / "manifest.json"
+    assert verify(tmp_path, quiet()) == []
+    path.write_text(path.read_text().replace("1e-05", "1E-05"))
+    assert read_manifest(tmp_path).facts.epsilon == 1e-05
+    (found,) = verify(tmp_path, quiet())
+    assert found == f"{path}: field text is not as it was written: changed or damaged; record or fetch it again"
 
 
 def test_all_damaged_shards_are_named_at_once(tmp_path):
@@ -236,3 +263,66 @@ def test_statistics_agree_but_for_rounding():
     one = Returns(3, 0.1, 0.2, -1.0, 7.0)
     assert manifests.returns_agree(one, replace(one, mean=0.1 + 1e-17)) and manifests.returns_agree(None, None)
     assert not manifests.returns_agree(one, None) and not manifests.returns_agree(one, replace(one, max=7.5))
+
+
+def test_bytes_by_part_add_up_to_the_file(tmp_path):
+    record(tmp_path, [7, 2, 11])
+    parts = [part_bytes((tmp_path / entry.name).read_bytes()) for entry in read_manifest(tmp_path).shards]
+    sizes = [entry.bytes for entry in read_manifest(tmp_path).shards]
+    assert [sum(part.values()) for part in parts] == sizes
+    assert set(parts[0]) == {"frames", "action", "reward", "flags", "lives", "q", "header"}
+
+
+def test_info_says_who_played_and_leaves_out_labels_that_are_not_there(tmp_path):
+    facts = replace(FACTS, player={"name": "random"}, teacher={"digest": None})
+    q = np.zeros((4, 3), np.float32)
+    with RolloutWriter(tmp_path, facts, codec=SMALL) as writer:
+        writer.add_episode(episode(4, 1, q=q, greedy=np.zeros(4, bool)))
+    console = quiet()
+    info(tmp_path, console, tmp_path / "plot.svg")
+    text = " ".join(console.file.getvalue().split())
+    assert "player │ random" in text and "labelled │ no" in text and "q_min" not in text and "entropy" not in text
+    drawn = (tmp_path / "plot.svg").read_text()
+    assert "Pong, played by random" in drawn and "max Q" not in drawn
+
+
+def bars(drawn, title):
+    """(name, number) of each bar of a panel, read from the drawing."""
+    texts = [node.text for node in ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")]
+    titles = [i for i, text in enumerate(texts) if text[0].islower() or text.startswith("P(")]
+    at = next(i for i in titles if texts[i].startswith(title))
+    end = next((i for i in titles if i > at), len(texts))
+    return list(zip(texts[at + 1 : end : 2], texts[at + 2 : end : 2], strict=True))
+
+
+def test_the_plot_shows_the_numbers_of_the_table(tmp_path):
+    record(tmp_path / "set", [7, 2, 11, 5])
+    plot, data = tmp_path / "plot.svg", Rollouts.open(tmp_path / "set")
+    assert main(["info", str(tmp_path / "set"), "--plot", str(plot)]) == 0
+    drawn, q = plot.read_text(), data.q[data.decisions]
+    counts = np.bincount(data.action[data.decisions], minlength=3)
+    assert bars(drawn, "actions") == [(name, str(n)) for name, n in zip(FACTS.actions, counts, strict=True)]
+    expected = [(f"T {t:g}", f"{sharpness(q, t).entropy:.3g}") for t in (1.0, 0.1, 0.01, 0.001)]
+    assert bars(drawn, "entropy") == expected
+    assert sum(int(n) for _, n in bars(drawn, "best value")) == 25
+    assert sum(int(n) for _, n in bars(drawn, "returns")) == (data.episodes.end != 0).sum()
+    again = tmp_path / "again.svg"
+    assert main(["info", str(tmp_path / "set"), "--plot", str(again)]) == 0 and again.read_text() == drawn
+
+
+def test_a_plot_that_is_no_svg_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["info", str(tmp_path), "--plot", "a.png"])
+    assert "found 'a.png', must end in .svg" in capsys.readouterr().err
+
+
+def test_a_histogram_counts_by_hand():
+    found = histogram("h", "u", np.array([0.0, 1.0, 14.0, 13.5]))
+    assert [n for _, n in found.bars] == [1, 1, *[0] * 11, 2] and found.bars[0][0] == "0 .. 1"
+    assert histogram("h", "u", np.array([2.0, 2.0, 2.0])).bars == (("2", 3.0),)
+
+
+@pytest.mark.parametrize("bad", [(), (("a", -1.0),), (("a", math.nan),)])
+def test_a_panel_needs_bars(bad):
+    with pytest.raises(ValueError, match=r"^panel p: found .*, needs at least one bar, none below 0$"):
+        Panel("p", "u", bad)

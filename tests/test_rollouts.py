@@ -128,6 +128,18 @@ def test_too_little_memory_is_said_before_anything_is_read(tmp_path, monkeypatch
         Rollouts.open(tmp_path)
 
 
+@pytest.mark.parametrize(("share", "spilled"), [(1.0, False), (0.49, True)])
+def test_large_frames_are_left_in_a_file_so_that_memory_stays_bounded(tmp_path, monkeypatch, share, spilled):
+    record(tmp_path, [7, 2])
+    wanted = 11 * 84 * 84
+    monkeypatch.setattr("rl.rollouts.available_bytes", lambda: 2 * wanted)
+    before = sorted(tmp_path.iterdir())
+    data, plain = Rollouts.open_bounded(tmp_path, share), Rollouts.open(tmp_path)
+    assert isinstance(data.frames, np.memmap) is spilled and sorted(tmp_path.iterdir()) == before
+    first, other = (one.sample(np.random.default_rng(1), 50) for one in (data, plain))
+    assert np.array_equal(first.obs, other.obs) and np.array_equal(first.q, other.q)
+
+
 def test_a_disk_without_room_for_the_frames_is_said(tmp_path, monkeypatch):
     record(tmp_path / "set", [7])
 

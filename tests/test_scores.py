@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
+import ale_py
+import gymnasium
 import numpy as np
 import pytest
 
 from rl.frames import blocks
-from rl.games import ScalarGame
-from rl.scores import REFERENCE, Protocol, Score, bootstrap, evaluate, protocol
+from rl.games import ScalarGame, rom_id
+from rl.scores import PROTOCOLS, REFERENCE, Protocol, Score, bootstrap, evaluate, protocol
 from rl.settings import SettingsError
 from tests.training_cases import NATURE
 
@@ -43,29 +45,54 @@ def test_human_normalised_is_0_for_random_and_1_for_human_play():
     random, human = REFERENCE["Pong"]
     found = [a_score((value,)).human_normalised for value in (random, human, 2 * human - random)]
     assert found == pytest.approx([0.0, 1.0, 2.0])
-    assert a_score(game="Alien").human_normalised is None
+    assert a_score(game="AirRaid").human_normalised is None
 
 
 def test_a_score_says_all_of_itself():
     facts = a_score().to_json()
     assert (facts["mean"], facts["median"], facts["std"]) == (3.0, 2.0, pytest.approx(14**0.5 / 3**0.5))
     assert facts["returns"] == [1.0, 2.0, 6.0]
+    assert facts["iqm"] == 3.0, "a quarter of three is none"
     assert facts["low"] <= 3.0 <= facts["high"]
     assert facts["protocol"]["env"]["noop_max"] == 30
 
 
-def test_protocols_go_by_name():
-    nature, machado = protocol("nature", 5, 3), protocol("machado", 5, 3)
-    assert (nature.epsilon, nature.env.sticky, nature.env.noop_max, nature.env.full_actions) == (0.01, 0.0, 30, False)
-    assert (machado.epsilon, machado.env.sticky, machado.env.noop_max, machado.env.full_actions) == (0.0, 0.25, 1, True)
-    assert {p.env.max_frames for p in (nature, machado)} == {108_000}
-    assert (nature.episodes, nature.seed) == (5, 3)
+RULES_BY_NAME = {  # epsilon, sticky, no-ops below, all actions
+    "nature": (0.01, 0.0, 30, False),
+    "rusu": (0.05, 0.0, 30, False),
+    "machado": (0.0, 0.25, 1, True),
+    "dopamine": (0.001, 0.25, 1, False),
+    "v5": (0.0, 0.25, 1, False),
+}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_protocols_go_by_name(name):
+    own = protocol(name, 5, 3)
+    assert (own.epsilon, own.env.sticky, own.env.noop_max, own.env.full_actions) == RULES_BY_NAME[name]
+    assert (own.env.max_frames, own.env.frames_per_step) == (108_000, 4)
+    assert (own.name, own.episodes, own.seed) == (name, 5, 3)
+
+
+def test_v5_is_gymnasiums_environment_of_that_name():
+    """Settings as ale-py registers them, not as somebody remembers them."""
+    gymnasium.register_envs(ale_py)
+    told, env = gymnasium.spec("ALE/Breakout-v5").kwargs, protocol("v5", 1, 1).env
+    assert (told["frameskip"], told["repeat_action_probability"]) == (env.frames_per_step, env.sticky)
+    assert told["full_action_space"] == env.full_actions
+    assert told["max_num_frames_per_episode"] == env.max_frames
+
+
+def test_references_are_of_games_that_there_are_and_the_human_beats_random_play():
+    assert len(REFERENCE) == 57
+    assert all(rom_id(game) for game in REFERENCE)
+    assert all(random < human for random, human in REFERENCE.values())
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: protocol("natur", 1, 1), r"^protocol: found 'natur', allowed nature, machado$"),
+        (lambda: protocol("natur", 1, 1), r"^protocol: found 'natur', allowed nature, rusu, machado, dopamine, v5$"),
         (lambda: protocol("nature", 0, 1), r"^protocol\.episodes: found 0, allowed 1 or more$"),
         (lambda: dataclasses.replace(RULES, epsilon=1.5), r"^protocol\.epsilon: found 1\.5, allowed 0 to 1$"),
     ],

@@ -7,7 +7,8 @@ import re
 import pytest
 from run_cases import ACTIONS, write_run
 
-from deploy.score import ScoreRun, ScoreSettings, Worker, score_at_once, score_one_by_one, share_of, table
+from deploy.reports import share_of, table
+from deploy.score import GameRun, ScoreSettings, Worker, score_at_once, score_one_by_one
 from rl.games import EnvSettings
 from rl.scores import Protocol, Score
 from rl.settings import SettingsError
@@ -25,7 +26,7 @@ def rules(env="plain", seed=50, episodes=3, epsilon=0.7):
 
 
 def config(root, processes=1, players=("teacher",)):
-    return ScoreRun("Breakout", str(root), ScoreSettings(players, "nature", 4, 50, processes, 0.0))
+    return GameRun("Breakout", str(root), ScoreSettings(players, "nature", 4, 50, processes, 0.0, again=False))
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +91,9 @@ def test_processes_share_the_episodes_out_and_keep_their_order(root):
     ],
 )
 def test_settings_that_cannot_be_scored_are_refused_at_once(changes, message):
-    own = {"players": ("chip",), "protocol": "nature", "episodes": 1, "seed": 1, "processes": 1, "video_seconds": 0.0}
+    own = {"players": ("chip",), "protocol": "nature", "episodes": 1, "seed": 1, "processes": 1}
     with pytest.raises(SettingsError, match=f"^{re.escape(message)}$"):
-        ScoreSettings(**{**own, **changes})
+        ScoreSettings(**{**own, "video_seconds": 0.0, "again": False, **changes})
 
 
 def test_the_share_of_the_teacher_is_counted_from_random_play():
@@ -102,16 +103,16 @@ def test_the_share_of_the_teacher_is_counted_from_random_play():
     assert share_of(teacher, teacher) == 1.0
     assert share_of(student, None) is None
     assert share_of(student, no_better) is None  # nothing to have a share of
-    assert share_of(Score("Zaxxon", "student", rules(), (5.0,)), teacher) is None  # random play is not published
+    assert share_of(Score("AirRaid", "student", rules(), (5.0,)), teacher) is None  # random play is not published
 
 
 def test_the_table_has_a_row_a_player():
     teacher, chip = Score("Pong", "teacher", rules(), (14.6, 14.6)), Score("Pong", "chip", rules(), (-20.7, -20.7))
     assert table([teacher, chip], teacher).splitlines()[2:] == [
-        "| teacher | 14.60 | 14.60 .. 14.60 | 14.6 | 1.00 | 1.000 |",
-        "| chip | -20.70 | -20.70 .. -20.70 | -20.7 | 0.00 | 0.000 |",
+        "| teacher | 14.60 | 14.60 .. 14.60 | 14.6 | 1.00 | 1.000 | 2 |",
+        "| chip | -20.70 | -20.70 .. -20.70 | -20.7 | 0.00 | 0.000 | 2 |",
     ]
-    assert table([chip], None).splitlines()[2] == "| chip | -20.70 | -20.70 .. -20.70 | -20.7 | 0.00 | - |"
+    assert table([chip], None).splitlines()[2] == "| chip | -20.70 | -20.70 .. -20.70 | -20.7 | 0.00 | - | 2 |"
 
 
 def test_all_eighteen_actions_are_offered_under_machado(root):
