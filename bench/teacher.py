@@ -32,7 +32,7 @@ from bench.report import FOLDER, write_report
 from rl.command import CONF, settings
 from rl.frames import CELLS, CHANNELS
 from rl.network import NetworkSettings
-from rl.train import SHARES, TeacherRun, Trainer
+from rl.trainer import SHARES, TeacherRun, Trainer
 
 PEER = "stable-baselines3==2.9.2"
 NATURE = NetworkSettings(channels=(32, 64, 64), hidden=512)

@@ -10,7 +10,7 @@ import torch
 
 from bench import teacher
 from rl.network import NetworkSettings, QNetwork
-from rl.train import SHARES
+from rl.trainer import SHARES
 from tests.training_cases import TINY_NET
 from tests.training_cases import teacher as tiny_run
 

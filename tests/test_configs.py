@@ -28,7 +28,7 @@ from distill.train import DistillRun
 from rl.collect import RolloutRun
 from rl.command import launch, run, settings
 from rl.settings import SettingsError
-from rl.train import TeacherRun
+from rl.trainer import TeacherRun
 
 CONF = ROOM / "conf"
 KINDS = {

@@ -19,7 +19,8 @@ from rl.board import Board
 from rl.checkpoint import load_policy
 from rl.command import Stop, only_one
 from rl.settings import SettingsError
-from rl.train import Trainer, command, epsilon_at, rate_at, report, train
+from rl.train import command, report, train
+from rl.trainer import Trainer, epsilon_at, rate_at
 from tests.training_cases import teacher
 
 

@@ -12,7 +12,7 @@ from rl.agent import AgentSettings
 from rl.games import EnvSettings, VectorStep
 from rl.network import NetworkSettings
 from rl.replay import Replay
-from rl.train import TeacherRun, TeacherSettings
+from rl.trainer import TeacherRun, TeacherSettings
 
 NATURE = EnvSettings(frames_per_step=4, sticky=0.0, noop_max=30, full_actions=False, max_frames=108_000)
 TINY_NET = NetworkSettings(channels=(3, 4, 5), hidden=7)

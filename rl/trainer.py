@@ -1,0 +1,243 @@
+"""The trainer: envs, replay and learner of a Double DQN teacher, a step at a time."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rl.agent import Agent, AgentSettings, Gradients
+from rl.checkpoint import PolicyCheckpoint, half
+from rl.frames import STACK, BlockStacks, blocks
+from rl.games import SEEDS, EnvSettings, VectorGame, VectorStep
+from rl.manifest import versions
+from rl.network import NetworkSettings
+from rl.replay import Replay, Transitions
+from rl.scores import Protocol, Score, evaluate
+from rl.settings import need
+from rl.training_state import Saved, StateStore
+
+SHARES = ("sample", "act", "env", "learn", "note")  # of a step: what the trainer itself does, or waits for
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """A training run; see conf/teacher.yaml."""
+
+    seed: int
+    train_frames: int
+    envs: int
+    env_threads: int
+    learner_threads: int
+    replay_rows: int
+    learn_start_frames: int
+    updates_per_step: int
+    epsilon_final: float
+    epsilon_decay_frames: int
+    rate_decay_frames: int
+    rate_hold_frames: int
+    rate_final: float
+    checkpoint_s: float
+    eval_frames: int
+    eval_episodes: int
+    stop_score: float | None
+    report_episodes: int
+    network: NetworkSettings
+    agent: AgentSettings
+
+    def __post_init__(self) -> None:
+        counts = "train_frames envs learner_threads updates_per_step epsilon_decay_frames rate_decay_frames eval_frames"
+        for name in (*counts.split(), "eval_episodes", "report_episodes"):
+            need(getattr(self, name) >= 1, f"teacher.{name}", getattr(self, name), "1 or more")
+        need(self.seed >= 0, "teacher.seed", self.seed, "0 or more")
+        need(0 <= self.epsilon_final <= 1, "teacher.epsilon_final", self.epsilon_final, "0 to 1")
+        need(self.rate_hold_frames >= 0, "teacher.rate_hold_frames", self.rate_hold_frames, "0 or more")
+        need(0 <= self.rate_final <= 1, "teacher.rate_final", self.rate_final, "0 to 1")
+        # A sample reaches over its stack and its n steps; twice that leaves something to choose from.
+        least = 2 * self.envs * (self.agent.n_steps + STACK)
+        need(self.replay_rows >= least, "teacher.replay_rows", self.replay_rows, f"{least} or more for so many envs")
+
+
+@dataclass(frozen=True)
+class TeacherRun:
+    """The command's settings."""
+
+    name: str
+    root: str
+    env: EnvSettings
+    teacher: TeacherSettings
+
+    def __post_init__(self) -> None:
+        own, step = self.teacher, self.env.frames_per_step
+        low, high = 2 * own.envs * (own.agent.n_steps + 1) * step, own.replay_rows // own.envs * own.envs * step
+        fits = low <= own.learn_start_frames <= high  # above it the replay would never be full enough
+        need(fits, "teacher.learn_start_frames", own.learn_start_frames, f"{low} to {high} with this replay")
+
+
+def rate_at(frames: int, own: TeacherSettings) -> float:
+    """Learning rate: flat, over `rate_decay_frames` linear down to a share `rate_final` of it, held to the end."""
+    left = min(1.0, max(0, own.train_frames - own.rate_hold_frames - frames) / own.rate_decay_frames)
+    return own.agent.learning_rate * (own.rate_final + (1 - own.rate_final) * left)
+
+
+def epsilon_at(frames: int, final: float, decay_frames: int) -> float:
+    """Share of random actions: linear from 1 to `final`, then flat."""
+    return 1.0 + (final - 1.0) * min(1.0, frames / decay_frames)
+
+
+class Trainer:
+    """Acts, plays and learns at once: a step's gradients are computed while its actions are chosen and played."""
+
+    def __init__(self, config: TeacherRun, folder: Path) -> None:
+        self._config, self._own, self._folder = config, config.teacher, folder
+        torch.set_num_threads(1)  # learners are threads of ours
+        torch.manual_seed(self._own.seed)
+        self._rng = np.random.default_rng(self._own.seed)
+        self._store = StateStore(folder / "state", self._identity())
+        saved = self._store.newest()
+        self.frames, self._wall_s = 0, 0.0
+        self.best: float | None = None  # the best evaluation, whose policy is kept
+        if saved:
+            self.frames, self._wall_s, self.best = saved.facts["frames"], saved.facts["wall_s"], saved.facts["best"]
+        # Envs cannot be saved: a resumed run begins new episodes, from seeds that no earlier part has used.
+        env_seed = self._own.seed + 1000 * (1 + self.frames)
+        self._games = VectorGame(config.name, config.env, self._own.envs, env_seed % SEEDS, self._own.env_threads)
+        self._agent = Agent(len(self._games.actions), self._own.network, self._own.agent, self._own.learner_threads)
+        self._replay = Replay(self._own.envs, self._own.replay_rows, self._games.first)
+        self._stacks = BlockStacks(blocks(self._games.first))
+        self._open = np.zeros(self._own.envs)  # running returns
+        self._returns: deque[float] = deque(maxlen=50)
+        self._shares = dict.fromkeys(SHARES, 0.0)
+        self.resumed = saved is not None
+        if saved:
+            self._resume(saved)
+
+    def _identity(self) -> dict[str, Any]:
+        """What a run cannot change half-way."""
+        own = self._own
+        shape = {"envs": own.envs, "replay_rows": own.replay_rows, "network": asdict(own.network)}
+        return {"game": self._config.name, "env": asdict(self._config.env), **shape}
+
+    def _resume(self, saved: Saved) -> None:
+        self._agent.load(saved.tensors)
+        torch.set_rng_state(saved.tensors["torch_rng"])
+        self._rng.bit_generator.state = saved.facts["rng"]
+        self._returns.extend(saved.facts["returns"])
+        self._replay.head[:] = 0
+        for rows in saved.replay():
+            self._replay.restore(rows)
+        self._replay.start(self._games.first)
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        return self._games.actions
+
+    @property
+    def wall_s(self) -> float:
+        return self._wall_s
+
+    def save(self) -> None:
+        """A checkpoint: all that the run needs to go on."""
+        tensors = self._agent.state() | {"torch_rng": torch.get_rng_state()}
+        facts = {
+            "frames": self.frames,
+            "wall_s": self._wall_s,
+            "best": self.best,
+            "rng": self._rng.bit_generator.state,
+            "returns": list(self._returns),
+        }
+        self._store.save(tensors, facts, self._replay)
+
+    def step(self) -> dict[str, float]:
+        """One step of every env, learning meanwhile; the metrics of its last update."""
+        start = time.monotonic()
+        learning = self._begin()
+        sampled = time.monotonic()
+        actions = self._choose()
+        self._games.send(actions)
+        acted = time.monotonic()
+        step = self._games.recv()
+        played = time.monotonic()
+        metrics = self._finish(learning)
+        learned = time.monotonic()
+        self._note(actions, step)
+        end = time.monotonic()
+        self.frames += self._own.envs * self._config.env.frames_per_step
+        self._wall_s += end - start
+        spent = (sampled - start, acted - sampled, played - acted, learned - played, end - learned)
+        for name, seconds in zip(self._shares, spent, strict=True):
+            self._shares[name] += seconds
+        return metrics
+
+    def _choose(self) -> NDArray[np.int64]:
+        actions = self._agent.act(self._stacks.now)
+        stray = self._rng.random(len(actions)) < self.epsilon
+        actions[stray] = self._rng.integers(len(self.actions), size=int(stray.sum()))
+        return actions
+
+    def _sample(self) -> Transitions:
+        agent = self._own.agent
+        return self._replay.sample(self._rng, agent.batch, agent.n_steps, agent.gamma)
+
+    def _begin(self) -> Gradients | None:
+        """Start on this step's first update, which goes on while the nets act and the envs play."""
+        if self._replay.size * self._config.env.frames_per_step < self._own.learn_start_frames:
+            return None
+        return self._agent.begin(self._sample())
+
+    def _finish(self, learning: Gradients | None) -> dict[str, float]:
+        """That update, and the others of this step."""
+        if learning is None:
+            return {}
+        rate = rate_at(self.frames, self._own)
+        metrics = self._agent.finish(learning, rate)
+        for _ in range(1, self._own.updates_per_step):
+            metrics = self._agent.learn(self._sample(), rate)
+        return metrics | {"train/learning_rate": rate}
+
+    def _note(self, actions: NDArray[np.int64], step: VectorStep) -> None:
+        self._replay.add(actions, step)
+        self._stacks.push(blocks(step.first), step.ended)
+        self._open += step.reward
+        self._returns.extend(self._open[step.ended])
+        self._open[step.ended] = 0
+
+    @property
+    def epsilon(self) -> float:
+        return epsilon_at(self.frames, self._own.epsilon_final, self._own.epsilon_decay_frames)
+
+    @property
+    def score(self) -> float:
+        """Mean raw return of the last 50 training episodes."""
+        return float(np.mean(self._returns)) if self._returns else float("nan")
+
+    def throughput(self) -> dict[str, float]:
+        """Where the time went since the last call."""
+        total = sum(self._shares.values()) or 1.0
+        shares = {f"time/{name}_share": spent / total for name, spent in self._shares.items()}
+        self._shares = dict.fromkeys(self._shares, 0.0)
+        return shares
+
+    def evaluate(self, episodes: int, act: Any = None) -> Score:
+        """Score the policy as it stands (or another) on seeds that training never uses."""
+        seed = 1_000_003 * self._own.seed % SEEDS
+        rules = Protocol("nature", self._config.env, self._own.epsilon_final, episodes, seed)
+        start = time.monotonic()
+        score = evaluate(act or self._agent.act, self._config.name, rules, self._own.env_threads, "teacher")
+        self._wall_s += time.monotonic() - start
+        return score
+
+    def policy(self, score: Score) -> PolicyCheckpoint:
+        training = {"frames": self.frames, "wall_s": self._wall_s, "score": score.to_json(), "versions": versions()}
+        params = half(self._agent.online.state_dict())
+        own = self._own
+        return PolicyCheckpoint(self._config.name, self.actions, self._config.env, own.network, params, training)
+
+    def close(self) -> None:
+        self._games.close()
