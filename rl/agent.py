@@ -1,9 +1,12 @@
-"""Double DQN (van Hasselt, Guez & Silver 2016): the online net picks the next action, the target net values it."""
+"""Learners of action values, and Double DQN (van Hasselt, Guez & Silver 2016): one net picks, the other values."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +20,20 @@ from rl.network import NetworkSettings, QNetwork
 from rl.replay import Transitions
 from rl.settings import need
 
+
+class Batch(Protocol):
+    """What every learner needs of a batch; a frozen dataclass of arrays."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def obs(self) -> Frames: ...  # [B, 21, 21, 64]
+
+    @property
+    def action(self) -> NDArray[np.int64]: ...  # [B]
+
+
+B = TypeVar("B", bound=Batch)
 Gradients = list[Future[tuple[tuple[Tensor, ...], float, float]]]  # under way, one for each part of a batch
 
 
@@ -49,8 +66,8 @@ def double_q_target(online: Tensor, target: Tensor, returns: Tensor, discount: T
     return returns + discount * target.gather(1, best)[:, 0]
 
 
-class Agent:
-    """Online and target network with their optimiser.
+class Agent(ABC, Generic[B]):
+    """Network and optimiser; what a batch's values should become is a kind's own.
 
     An update's batch is shared out to threads, one operator thread each, and their gradients are added in a fixed
     order: as fast as two OpenMP threads on an idle machine, and not several times slower on a busy one, since nothing
@@ -59,8 +76,7 @@ class Agent:
 
     def __init__(self, n_actions: int, network: NetworkSettings, settings: AgentSettings, threads: int = 1) -> None:
         self._settings = settings
-        self.online, self.target = QNetwork(n_actions, network), QNetwork(n_actions, network)
-        self.target.load_state_dict(self.online.state_dict())
+        self.online = QNetwork(n_actions, network)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
         self._optimiser = torch.optim.RAdam(
@@ -68,18 +84,26 @@ class Agent:
         )
         self.updates = 0
 
-    def act(self, stacks: Frames) -> NDArray[np.int64]:
-        """Greedy actions [B] for stacks [B, 21, 21, 64]."""
-        with torch.no_grad(), self._autocast():
-            return self.online(torch.from_numpy(stacks)).argmax(dim=1).numpy()  # type: ignore[no-any-return]
+    @abstractmethod
+    def _goal(self, part: B) -> Tensor:
+        """What the values of the chosen actions should become, [B] f32; called without gradients."""
 
-    def learn(self, batch: Transitions, rate: float) -> dict[str, float]:
+    def values(self, stacks: Frames) -> NDArray[np.float32]:
+        """Action values [B, A] for stacks [B, 21, 21, 64]."""
+        with torch.no_grad(), self._autocast():
+            return self.online(torch.from_numpy(stacks)).numpy()  # type: ignore[no-any-return]
+
+    def act(self, stacks: Frames) -> NDArray[np.int64]:
+        """Greedy actions [B] for stacks [B, 21, 21, 64]; lowest id on a tie."""
+        return self.values(stacks).argmax(axis=1)  # type: ignore[no-any-return]
+
+    def learn(self, batch: B, rate: float) -> dict[str, float]:
         """One update at that learning rate; what it saw, by metric name."""
         return self.finish(self.begin(batch), rate)
 
-    def begin(self, batch: Transitions) -> Gradients:
+    def begin(self, batch: B) -> Gradients:
         """Start on a batch's gradients, in threads of their own; the nets may act, but not change, until `finish`."""
-        return [self._pool.submit(self._gradient, part, len(batch.action)) for part in batch.split(self._threads)]
+        return [self._pool.submit(self._gradient, part, len(batch.action)) for part in split(batch, self._threads)]
 
     def finish(self, gradients: Gradients, rate: float) -> dict[str, float]:
         """The update that was begun, at that learning rate; what it saw, by metric name."""
@@ -91,26 +115,19 @@ class Agent:
             group["lr"] = rate
         self._optimiser.step()
         self.updates += 1
-        if self.updates % self._settings.target_updates == 0:
-            self.target.load_state_dict(self.online.state_dict())
         losses, means = [loss for _, loss, _ in parts], [mean for _, _, mean in parts]
         return {"train/loss": sum(losses), "train/q_mean": sum(means), "train/grad_norm": norm.item()}
 
-    def _gradient(self, part: Transitions, size: int) -> tuple[tuple[Tensor, ...], float, float]:
+    def _gradient(self, part: B, size: int) -> tuple[tuple[Tensor, ...], float, float]:
         """(gradients, loss, mean value) that part of a batch of that size adds to the whole."""
         with self._autocast():
-            goal = self._goal(part)
+            with torch.no_grad():
+                goal = self._goal(part)
             values = self.online(torch.from_numpy(part.obs))
         chosen = values.gather(1, torch.from_numpy(part.action)[:, None])[:, 0]
         loss = F.smooth_l1_loss(chosen, goal, reduction="sum") / size
         gradients = torch.autograd.grad(loss, list(self.online.parameters()))
         return gradients, loss.item(), chosen.sum().item() / size
-
-    @torch.no_grad()
-    def _goal(self, batch: Transitions) -> Tensor:
-        ahead = torch.from_numpy(batch.next_obs)
-        returns, discount = torch.from_numpy(batch.returns), torch.from_numpy(batch.discount)
-        return double_q_target(self.online(ahead), self.target(ahead), returns, discount)
 
     def _autocast(self) -> torch.autocast:
         # No cache of cast weights: it would be shared between threads.
@@ -119,16 +136,48 @@ class Agent:
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on, as named tensors."""
         named = {f"online.{k}": v for k, v in self.online.state_dict().items()}
-        named |= {f"target.{k}": v for k, v in self.target.state_dict().items()}
-        named |= optimiser_tensors(self._optimiser)
-        return named | {"updates": torch.tensor(self.updates)}
+        return named | optimiser_tensors(self._optimiser) | {"updates": torch.tensor(self.updates)}
 
     def load(self, named: dict[str, Tensor]) -> None:
         """Go on from `state`."""
         self.online.load_state_dict(_below(named, "online"))
-        self.target.load_state_dict(_below(named, "target"))
         load_optimiser(self._optimiser, named)
         self.updates = int(named["updates"])
+
+
+class DoubleDqn(Agent[Transitions]):
+    """Double DQN: a second network, copied from the first now and then, values what the first picks."""
+
+    def __init__(self, n_actions: int, network: NetworkSettings, settings: AgentSettings, threads: int = 1) -> None:
+        super().__init__(n_actions, network, settings, threads)
+        self.target = QNetwork(n_actions, network)
+        self.target.load_state_dict(self.online.state_dict())
+
+    def finish(self, gradients: Gradients, rate: float) -> dict[str, float]:
+        metrics = super().finish(gradients, rate)
+        if self.updates % self._settings.target_updates == 0:
+            self.target.load_state_dict(self.online.state_dict())
+        return metrics
+
+    def _goal(self, part: Transitions) -> Tensor:
+        ahead = torch.from_numpy(part.next_obs)
+        returns, discount = torch.from_numpy(part.returns), torch.from_numpy(part.discount)
+        return double_q_target(self.online(ahead), self.target(ahead), returns, discount)
+
+    def state(self) -> dict[str, Tensor]:
+        return super().state() | {f"target.{k}": v for k, v in self.target.state_dict().items()}
+
+    def load(self, named: dict[str, Tensor]) -> None:
+        super().load(named)
+        self.target.load_state_dict(_below(named, "target"))
+
+
+def split(batch: B, parts: int) -> list[B]:
+    """Views of at most `parts` consecutive parts of a record of arrays, as equal as can be, none empty."""
+    size = len(batch.action)
+    bounds = np.linspace(0, size, min(parts, size) + 1).astype(int)
+    cuts = [slice(int(begin), int(end)) for begin, end in pairwise(bounds)]
+    return [type(batch)(*(getattr(batch, f.name)[cut] for f in fields(batch))) for cut in cuts]
 
 
 def _below(named: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from itertools import pairwise
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -28,13 +27,6 @@ class Transitions:
     discount: NDArray[np.float32]  # [B]  gamma**n, 0 behind a terminal
 
     __repr__ = described
-
-    def split(self, parts: int) -> list[Transitions]:
-        """Views of at most `parts` consecutive parts, as equal as can be, none empty."""
-        size = len(self.action)
-        bounds = np.linspace(0, size, min(parts, size) + 1).astype(int)
-        cuts = [slice(int(begin), int(end)) for begin, end in pairwise(bounds)]
-        return [Transitions(*(getattr(self, f.name)[cut] for f in fields(self))) for cut in cuts]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,6 +59,7 @@ class Replay:
         self._reward: NDArray[np.float32] = np.zeros((n_envs, self.length), np.float32)
         self._flags: NDArray[np.uint8] = np.zeros((n_envs, self.length), np.uint8)
         self.head: NDArray[np.int64] = np.zeros(n_envs, np.int64)  # rows ever begun; the newest awaits its action
+        self.age = 0.0  # rows since what was sampled last, on average
         self.start(first)
 
     @property
@@ -107,6 +100,7 @@ class Replay:
         Every env must have n + 1 rows or more.
         """
         envs, rows = self._draw(rng, batch, n)
+        self.age = float((self.head[envs] - 1 - rows).mean())
         obs, next_obs = (np.empty((batch, CELLS, CELLS, CHANNELS), np.uint8) for _ in range(2))
         returns, discount = np.empty(batch, np.float32), np.empty(batch, np.float32)
         words = _words(self._cells, 2), _words(obs, 1), _words(next_obs, 1)

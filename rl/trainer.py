@@ -1,4 +1,4 @@
-"""The trainer: envs, replay and learner of a Double DQN teacher, a step at a time."""
+"""The trainer: envs, memory and learner of a teacher, a step at a time."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rl.agent import Agent, AgentSettings, Gradients
+from rl.agent import Agent, AgentSettings, DoubleDqn, Gradients
 from rl.checkpoint import PolicyCheckpoint, half
-from rl.frames import STACK, BlockStacks, blocks
+from rl.clips import Clip, film
+from rl.frames import STACK, BlockStacks, Frames, blocks
 from rl.games import SEEDS, EnvSettings, VectorGame, VectorStep
 from rl.manifest import versions
 from rl.network import NetworkSettings
-from rl.replay import Replay, Transitions
+from rl.pqn import Pqn, PqnSettings, Rollouts
+from rl.predictions import Predictions
+from rl.replay import Replay
 from rl.scores import Protocol, Score, evaluate
 from rl.settings import need
 from rl.training_state import Saved, StateStore
 
+ALGOS = ("ddqn", "pqn")
 SHARES = ("sample", "act", "env", "learn", "note")  # of a step: what the trainer itself does, or waits for
 
 
@@ -30,6 +34,7 @@ SHARES = ("sample", "act", "env", "learn", "note")  # of a step: what the traine
 class TeacherSettings:
     """A training run; see conf/teacher.yaml."""
 
+    algo: str  # ddqn | pqn
     seed: int
     train_frames: int
     envs: int
@@ -50,11 +55,13 @@ class TeacherSettings:
     report_episodes: int
     network: NetworkSettings
     agent: AgentSettings
+    pqn: PqnSettings  # of algo=pqn alone
 
     def __post_init__(self) -> None:
         counts = "train_frames envs learner_threads updates_per_step epsilon_decay_frames rate_decay_frames eval_frames"
         for name in (*counts.split(), "eval_episodes", "report_episodes"):
             need(getattr(self, name) >= 1, f"teacher.{name}", getattr(self, name), "1 or more")
+        need(self.algo in ALGOS, "teacher.algo", self.algo, " or ".join(ALGOS))
         need(self.seed >= 0, "teacher.seed", self.seed, "0 or more")
         need(0 <= self.epsilon_final <= 1, "teacher.epsilon_final", self.epsilon_final, "0 to 1")
         need(self.rate_hold_frames >= 0, "teacher.rate_hold_frames", self.rate_hold_frames, "0 or more")
@@ -62,6 +69,9 @@ class TeacherSettings:
         # A sample reaches over its stack and its n steps; twice that leaves something to choose from.
         least = 2 * self.envs * (self.agent.n_steps + STACK)
         need(self.replay_rows >= least, "teacher.replay_rows", self.replay_rows, f"{least} or more for so many envs")
+        if self.algo == "pqn":
+            made, learnt = self.envs * self.pqn.epochs, self.agent.batch * self.updates_per_step
+            need(made == learnt, "teacher.agent.batch", self.agent.batch, "envs * epochs / updates_per_step with pqn")
 
 
 @dataclass(frozen=True)
@@ -108,11 +118,19 @@ class Trainer:
         # Envs cannot be saved: a resumed run begins new episodes, from seeds that no earlier part has used.
         env_seed = self._own.seed + 1000 * (1 + self.frames)
         self._games = VectorGame(config.name, config.env, self._own.envs, env_seed % SEEDS, self._own.env_threads)
-        self._agent = Agent(len(self._games.actions), self._own.network, self._own.agent, self._own.learner_threads)
-        self._replay = Replay(self._own.envs, self._own.replay_rows, self._games.first)
+        self._replay: Replay | None = None
+        self._rollouts: Rollouts | None = None
+        net = len(self._games.actions), self._own.network, self._own.agent, self._own.learner_threads
+        if self._own.algo == "pqn":
+            self._agent: Agent[Any] = Pqn(*net)
+            self._rollouts = Rollouts(self._own.envs, self._own.pqn, self._own.agent.gamma)
+        else:
+            self._agent = DoubleDqn(*net)
+            self._replay = Replay(self._own.envs, self._own.replay_rows, self._games.first)
         self._stacks = BlockStacks(blocks(self._games.first))
         self._open = np.zeros(self._own.envs)  # running returns
         self._returns: deque[float] = deque(maxlen=50)
+        self.predictions = Predictions(self._own.envs, self._own.agent.gamma)
         self._shares = dict.fromkeys(SHARES, 0.0)
         self.resumed = saved is not None
         if saved:
@@ -121,7 +139,7 @@ class Trainer:
     def _identity(self) -> dict[str, Any]:
         """What a run cannot change half-way."""
         own = self._own
-        shape = {"envs": own.envs, "replay_rows": own.replay_rows, "network": asdict(own.network)}
+        shape = {"algo": own.algo, "envs": own.envs, "replay_rows": own.replay_rows, "network": asdict(own.network)}
         return {"game": self._config.name, "env": asdict(self._config.env), **shape}
 
     def _resume(self, saved: Saved) -> None:
@@ -129,10 +147,11 @@ class Trainer:
         torch.set_rng_state(saved.tensors["torch_rng"])
         self._rng.bit_generator.state = saved.facts["rng"]
         self._returns.extend(saved.facts["returns"])
-        self._replay.head[:] = 0
-        for rows in saved.replay():
-            self._replay.restore(rows)
-        self._replay.start(self._games.first)
+        if self._replay:
+            self._replay.head[:] = 0
+            for rows in saved.replay():
+                self._replay.restore(rows)
+            self._replay.start(self._games.first)
 
     @property
     def actions(self) -> tuple[str, ...]:
@@ -159,14 +178,16 @@ class Trainer:
         start = time.monotonic()
         learning = self._begin()
         sampled = time.monotonic()
-        actions = self._choose()
+        stacks = self._stacks.now
+        values = self._agent.values(stacks)
+        actions = self._choose(values)
         self._games.send(actions)
         acted = time.monotonic()
         step = self._games.recv()
         played = time.monotonic()
         metrics = self._finish(learning)
         learned = time.monotonic()
-        self._note(actions, step)
+        self._note(stacks, values, actions, step)
         end = time.monotonic()
         self.frames += self._own.envs * self._config.env.frames_per_step
         self._wall_s += end - start
@@ -175,21 +196,28 @@ class Trainer:
             self._shares[name] += seconds
         return metrics
 
-    def _choose(self) -> NDArray[np.int64]:
-        actions = self._agent.act(self._stacks.now)
+    def _choose(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
+        actions: NDArray[np.int64] = values.argmax(axis=1)
         stray = self._rng.random(len(actions)) < self.epsilon
         actions[stray] = self._rng.integers(len(self.actions), size=int(stray.sum()))
         return actions
 
-    def _sample(self) -> Transitions:
+    def _ready(self) -> bool:
+        if self._rollouts:
+            return self._rollouts.waiting > 0
+        assert self._replay
+        return self._replay.size * self._config.env.frames_per_step >= self._own.learn_start_frames
+
+    def _sample(self) -> Any:
         agent = self._own.agent
+        if self._rollouts:
+            return self._rollouts.sample(agent.batch)
+        assert self._replay
         return self._replay.sample(self._rng, agent.batch, agent.n_steps, agent.gamma)
 
     def _begin(self) -> Gradients | None:
         """Start on this step's first update, which goes on while the nets act and the envs play."""
-        if self._replay.size * self._config.env.frames_per_step < self._own.learn_start_frames:
-            return None
-        return self._agent.begin(self._sample())
+        return self._agent.begin(self._sample()) if self._ready() else None
 
     def _finish(self, learning: Gradients | None) -> dict[str, float]:
         """That update, and the others of this step."""
@@ -199,11 +227,18 @@ class Trainer:
         metrics = self._agent.finish(learning, rate)
         for _ in range(1, self._own.updates_per_step):
             metrics = self._agent.learn(self._sample(), rate)
+        if self._replay:
+            metrics["replay/age_frames"] = self._replay.age * self._config.env.frames_per_step
         return metrics | {"train/learning_rate": rate}
 
-    def _note(self, actions: NDArray[np.int64], step: VectorStep) -> None:
-        self._replay.add(actions, step)
+    def _note(self, stacks: Frames, values: NDArray[np.float32], actions: NDArray[np.int64], step: VectorStep) -> None:
+        if self._rollouts:
+            self._rollouts.add(stacks, values.max(axis=1), actions, step, self._rng)
+        if self._replay:
+            self._replay.add(actions, step)
         self._stacks.push(blocks(step.first), step.ended)
+        taken = values[np.arange(len(actions)), actions]
+        self.predictions.note(taken, step.reward, step.terminated | step.life_lost, step.truncated)
         self._open += step.reward
         self._returns.extend(self._open[step.ended])
         self._open[step.ended] = 0
@@ -226,12 +261,21 @@ class Trainer:
 
     def evaluate(self, episodes: int, act: Any = None) -> Score:
         """Score the policy as it stands (or another) on seeds that training never uses."""
-        seed = 1_000_003 * self._own.seed % SEEDS
-        rules = Protocol("nature", self._config.env, self._own.epsilon_final, episodes, seed)
-        start = time.monotonic()
+        start, rules = time.monotonic(), self._rules(episodes)
         score = evaluate(act or self._agent.act, self._config.name, rules, self._own.env_threads, "teacher")
         self._wall_s += time.monotonic() - start
         return score
+
+    def _rules(self, episodes: int) -> Protocol:
+        seed = 1_000_003 * self._own.seed % SEEDS
+        return Protocol("nature", self._config.env, self._own.epsilon_final, episodes, seed)
+
+    def film(self) -> Clip:
+        """How the policy as it stands begins an evaluation."""
+        start = time.monotonic()
+        clip = film(self._agent.act, self._config.name, self._rules(1))
+        self._wall_s += time.monotonic() - start
+        return clip
 
     def policy(self, score: Score) -> PolicyCheckpoint:
         training = {"frames": self.frames, "wall_s": self._wall_s, "score": score.to_json(), "versions": versions()}

@@ -76,22 +76,25 @@ class StateStore:
         self._count = facts["count"]
         return saved
 
-    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], replay: Replay) -> None:
-        """Write a state; what it needs of the replay beyond the last one goes into a new segment first."""
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], replay: Replay | None) -> None:
+        """Write a state; what it needs of the replay, if there is one, goes into a new segment first."""
         count = self._count + 1
-        begin = np.array(self._segments[-1][1]) if self._segments else np.zeros_like(replay.head)
-        rows = replay.rows(begin)
-        name = f"replay-{count:06}.safetensors"
-        write_segment(self._folder / name, rows)
-        oldest = replay.head - replay.length
-        segments = [*self._segments, (name, rows.stop.tolist())]
-        segments = [s for s in segments if (np.array(s[1]) > oldest).any()]
+        segments = [] if replay is None else self._segment(replay, f"replay-{count:06}.safetensors")
         whole = {**facts, "identity": _plain(self._identity), "count": count}
         whole |= {"segments": [s[0] for s in segments], "stops": [s[1] for s in segments]}
         write_tensors(self._folder / f"state-{count:06}.safetensors", STATE, whole, tensors)
         # A segment dropped just now still serves the state before.
         self._clean({name for name, _ in [*self._segments, *segments]})
         self._segments, self._count = segments, count
+
+    def _segment(self, replay: Replay, name: str) -> list[tuple[str, list[int]]]:
+        """Write the rows that no segment has yet; the segments that hold a row still in the replay."""
+        begin = np.array(self._segments[-1][1]) if self._segments else np.zeros_like(replay.head)
+        rows = replay.rows(begin)
+        write_segment(self._folder / name, rows)
+        oldest = replay.head - replay.length
+        segments = [*self._segments, (name, rows.stop.tolist())]
+        return [s for s in segments if (np.array(s[1]) > oldest).any()]
 
     def _clean(self, needed: set[str]) -> None:
         """Remove states beyond the last two and segments that neither of them reads."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rl.agent import Agent, double_q_target
+from rl.agent import DoubleDqn, double_q_target
 from rl.network import NetworkSettings, QNetwork, TeacherPlayer, action_values
 from rl.replay import Transitions
 from rl.settings import SettingsError
@@ -21,7 +21,7 @@ RATE = 1e-3
 def agent(seed=1, threads=1, **changes):
     torch.manual_seed(seed)
     torch.set_num_threads(1)
-    return Agent(ACTIONS, TINY_NET, dataclasses.replace(TINY_AGENT, **changes), threads)
+    return DoubleDqn(ACTIONS, TINY_NET, dataclasses.replace(TINY_AGENT, **changes), threads)
 
 
 def a_batch(seed=0, size=6, discount=0.5):

@@ -11,6 +11,7 @@ import numpy as np
 from rl.agent import AgentSettings
 from rl.games import EnvSettings, VectorStep
 from rl.network import NetworkSettings
+from rl.pqn import PqnSettings
 from rl.replay import Replay
 from rl.trainer import TeacherRun, TeacherSettings
 
@@ -79,6 +80,7 @@ def taped_replay(steps: int, envs: int = 3, capacity: int = 150, **rates: Any) -
 def teacher(root: Path, env: EnvSettings | None = None, **changes: Any) -> TeacherRun:
     """A run of some hundred frames."""
     own = TeacherSettings(
+        algo="ddqn",
         seed=5,
         train_frames=1_600,
         envs=2,
@@ -99,6 +101,7 @@ def teacher(root: Path, env: EnvSettings | None = None, **changes: Any) -> Teach
         report_episodes=2,
         network=TINY_NET,
         agent=TINY_AGENT,
+        pqn=PqnSettings(rollout_steps=5, epochs=3, trace=0.5),
     )
     env = env or dataclasses.replace(NATURE, max_frames=240)
     return TeacherRun("Breakout", str(root), env, dataclasses.replace(own, **changes))
