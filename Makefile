@@ -89,7 +89,7 @@ publish: $(ready) ## puts the models of GAME and a card made from their reports 
 board: $(ready) ## TensorBoard on runs/
 	.venv/bin/tensorboard --logdir runs $(ARGS)
 
-bench: $(ready) ## measures side by side: NAME=emulator|mapping|placement|loop|teacher|codec|dataset
+bench: $(ready) ## measures side by side: NAME=emulator|mapping|placement|loop|teacher|ablation|codec|dataset
 	$(run) bench.$(NAME) $(ARGS)
 
 pipeline: ## everything from nothing for GAME; SIZE=smoke takes the same path in minutes

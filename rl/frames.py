@@ -29,8 +29,10 @@ def blocks(frames: Frames) -> Frames:
     way once spares every later batch the re-ordering, which took three quarters of an update on a CPU.
     """
     lead = frames.shape[:-2]
-    cells = frames.reshape(*lead, CELLS, BLOCK, CELLS, BLOCK)
-    return np.ascontiguousarray(np.moveaxis(cells, -3, -2).reshape(*lead, CELLS, CELLS, BLOCK * BLOCK))
+    # The four pixels of a block's row move as one 32-bit word: a quarter of the work.
+    words = np.ascontiguousarray(frames).view(np.uint32).reshape(*lead, CELLS, BLOCK, CELLS)
+    cells = np.ascontiguousarray(np.moveaxis(words, -1, -2)).view(np.uint8)
+    return cells.reshape(*lead, CELLS, CELLS, BLOCK * BLOCK)
 
 
 def unblocks(cells: Frames) -> Frames:
@@ -42,7 +44,6 @@ def unblocks(cells: Frames) -> Frames:
 
 def stack_blocks(obs: Frames) -> Frames:
     """Picture stacks [B, 4, 84, 84] -> [B, 21, 21, 64], channels ordered by frame, row, column."""
-    # The four pixels of a block's row move as one 32-bit word: a quarter of the work.
     words = np.ascontiguousarray(obs).view(np.uint32).reshape(len(obs), STACK, CELLS, BLOCK, CELLS)
     cells = np.ascontiguousarray(words.transpose(0, 2, 4, 1, 3)).view(np.uint8)
     return cells.reshape(len(obs), CELLS, CELLS, CHANNELS)
