@@ -53,7 +53,7 @@ class QNetwork(nn.Module):
 
     def forward(self, cells: Tensor) -> Tensor:
         x = cells.permute(0, 3, 1, 2)  # channels-last already: no copy
-        x = x.to(torch.bfloat16) if torch.is_autocast_enabled("cpu") else x.float()
+        x = x.to(self.conv1.weight.dtype)
         x = F.relu(self.norm1(self.conv1(x)))
         x = F.relu(self.norm2(self.conv2(x)))
         x = F.relu(self.norm3(self.conv3(x)))
