@@ -174,7 +174,7 @@ class DoubleDqn(Agent[Transitions]):
         return double_q_target(self._rounded(ahead), self.target(ahead), returns, discount)
 
     def state(self) -> dict[str, Tensor]:
-        return super().state() | {f"target.{k}": v for k, v in self.target.state_dict().items()}
+        return super().state() | {f"target.{k}": v.float() for k, v in self.target.state_dict().items()}
 
     def load(self, named: dict[str, Tensor]) -> None:
         super().load(named)

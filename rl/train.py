@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import hydra
@@ -14,6 +18,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from rl.board import Board, Ticker
+from rl.charts import TRAINING
 from rl.checkpoint import load_policy, save_policy
 from rl.command import Stop, launch, only_one, run, settings
 from rl.files import write_json
@@ -27,31 +32,72 @@ LOG_FRAMES = 40_000  # between two lines of metrics
 def train(config: TeacherRun, trainer: Trainer, board: Board, folder: Path, stop: Stop) -> bool:
     """Run to the end of the budget, to the score that is enough, or to a signal; True when the job is done."""
     own = config.teacher
-    ticker = Ticker(own.train_frames, trainer.frames)
+    board.charts(TRAINING)
     saved_s, next_eval = time.monotonic(), (trainer.frames // own.eval_frames + 1) * own.eval_frames
-    logged, logged_s = trainer.frames, time.monotonic()
-    enough = _reached(trainer.best, own.stop_score)
-    while trainer.frames < own.train_frames and not stop and not enough:
-        metrics = trainer.step()
-        ticker.show(trainer.frames, f"{trainer.frames / 1e6:.2f}M frames  score {trainer.score:.1f}")
-        if trainer.frames - logged >= LOG_FRAMES:
-            now = time.monotonic()
-            speed = {"time/fps": (trainer.frames - logged) / (now - logged_s), "time/wall_s": trainer.wall_s}
-            seen = {"rollout/ep_score_mean": trainer.score, "rollout/exploration_rate": trainer.epsilon}
-            board.write(trainer.frames, metrics | seen | speed | trainer.throughput())
-            logged, logged_s = trainer.frames, now
-        if trainer.frames >= next_eval:
-            next_eval += own.eval_frames
-            score = _keep_best(trainer, board, folder, own.eval_episodes)
-            ticker.say(f"{trainer.frames / 1e6:.2f}M frames: evaluation {score:.1f}, best {trainer.best:.1f}")
-            enough = _reached(score, own.stop_score)
-        if time.monotonic() - saved_s >= own.checkpoint_s:
-            trainer.save()
-            saved_s = time.monotonic()
-    if not stop and not enough:  # the last word of the schedule counts too
+    enough, judged = _reached(trainer.best, own.stop_score), -1
+    log = Log(trainer, board, max(1, min(LOG_FRAMES, own.train_frames // 20)))
+    with Ticker(own.train_frames, trainer.frames, unit="frames") as ticker:
+        while trainer.frames < own.train_frames and not stop and not enough:
+            log.add(trainer.step())
+            ticker.show(trainer.frames, progress(trainer))
+            if trainer.frames >= next_eval:
+                next_eval, judged = next_eval + own.eval_frames, trainer.frames
+                score = _keep_best(trainer, board, folder, own.eval_episodes)
+                ticker.say(f"{trainer.frames / 1e6:.2f}M frames: evaluation {score:.1f}, best {trainer.best:.1f}")
+                enough = _reached(score, own.stop_score)
+            if time.monotonic() - saved_s >= own.checkpoint_s:
+                _save(trainer, board)
+                saved_s = time.monotonic()
+    log.write()
+    if not stop and not enough and trainer.frames != judged:  # the last word of the schedule counts too
         _keep_best(trainer, board, folder, own.eval_episodes)
-    trainer.save()
+    _save(trainer, board)
     return not stop
+
+
+def progress(trainer: Trainer) -> str:
+    """How far it is and how well it plays; what is not known yet is a dash."""
+    score, best = (_known(value) for value in (trainer.score, trainer.best))
+    return f"{trainer.frames / 1e6:.2f}M frames  score {score}  best {best}"
+
+
+def _known(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.1f}"
+
+
+def _save(trainer: Trainer, board: Board) -> None:
+    board.flush()  # first: what a run that goes on from here does not repeat must not be lost
+    trainer.save()
+
+
+class Log:
+    """A line of metrics every so many frames: means over the steps since the last one, and how things stand."""
+
+    def __init__(self, trainer: Trainer, board: Board, every_frames: int) -> None:
+        self._trainer, self._board, self._every = trainer, board, every_frames
+        self._begin()
+
+    def _begin(self) -> None:
+        self._frames, self._start_s = self._trainer.frames, time.monotonic()
+        self._seen: defaultdict[str, list[float]] = defaultdict(list)
+
+    def add(self, metrics: Mapping[str, float]) -> None:
+        """One step's metrics."""
+        for tag, value in metrics.items():
+            self._seen[tag].append(value)
+        if self._trainer.frames - self._frames >= self._every:
+            self.write()
+
+    def write(self) -> None:
+        """The line, where there is something new to say."""
+        run, frames = self._trainer, self._trainer.frames - self._frames
+        if not frames:
+            return
+        means = {tag: fmean(values) for tag, values in self._seen.items()} | run.predictions.means()
+        stand = {"rollout/ep_score_mean": run.score, "rollout/exploration_rate": run.epsilon}
+        speed = {"time/fps": frames / (time.monotonic() - self._start_s), "time/wall_s": run.wall_s}
+        self._board.write(run.frames, means | stand | speed | run.throughput(), run.wall_s)
+        self._begin()
 
 
 def _reached(score: float | None, enough: float | None) -> bool:
@@ -60,11 +106,14 @@ def _reached(score: float | None, enough: float | None) -> bool:
 
 def _keep_best(trainer: Trainer, board: Board, folder: Path, episodes: int) -> float:
     score = trainer.evaluate(episodes)
-    board.write(trainer.frames, {"eval/mean_reward": score.mean})
-    board.flush()
+    low, high = score.interval
+    board.write(trainer.frames, {"eval/mean_reward": score.mean, "eval/low": low, "eval/high": high}, trainer.wall_s)
     if trainer.best is None or score.mean > trainer.best:
         trainer.best = score.mean
         save_policy(trainer.policy(score), folder / "policy.safetensors")
+        clip = trainer.film()
+        board.clip(trainer.frames, "clip/best", clip.pictures, clip.period_s)
+    board.flush()
     return score.mean
 
 

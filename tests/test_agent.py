@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from rl.agent import DoubleDqn, double_q_target
@@ -116,7 +117,9 @@ def test_a_loaded_agent_goes_on_bit_for_bit(bf16):
     own, other = agent(bf16=bf16), agent(seed=2, bf16=bf16)
     for seed in range(5):
         own.learn(a_batch(seed), RATE)
-    other.load({name: value.clone().contiguous() for name, value in own.state().items()})
+    saved = safetensors.torch.save({name: value.contiguous() for name, value in own.state().items()})
+    assert all(value.numpy().nbytes for value in own.state().values())  # digests are of numpy's bytes
+    other.load(safetensors.torch.load(saved))
     assert other.updates == own.updates == 5
     for seed in range(5, 13):  # over a copy of the target net, and past the warm-up of the optimiser
         assert own.learn(a_batch(seed), RATE) == other.learn(a_batch(seed), RATE)
