@@ -51,7 +51,9 @@ class DistillSettings:
     seed: int
     mode: str  # offline: the dataset. online: the student acts, the teacher labels. both: half and half
     loss: str
-    temperature: float
+    temperature: float  # of the teacher's side, at the end
+    temperature_start: float
+    cool_updates: int  # from one to the other
     updates: int
     batch: int
     learning_rate: float  # of the hidden weights, falls to 0 along a cosine
@@ -73,8 +75,18 @@ class DistillSettings:
 
     def __post_init__(self) -> None:
         need(self.mode in MODES, "distill.mode", self.mode, ", ".join(MODES))
-        need(self.temperature > 0, "distill.temperature", self.temperature, "above 0")
-        for name in ("updates", "batch", "envs", "log_updates", "eval_updates", "eval_episodes", "report_episodes"):
+        for name in ("temperature", "temperature_start"):
+            need(getattr(self, name) > 0, f"distill.{name}", getattr(self, name), "above 0")
+        for name in (
+            "cool_updates",
+            "updates",
+            "batch",
+            "envs",
+            "log_updates",
+            "eval_updates",
+            "eval_episodes",
+            "report_episodes",
+        ):
             need(getattr(self, name) >= 1, f"distill.{name}", getattr(self, name), "1 or more")
         for name in ("online_epsilon", "epsilon"):
             need(0 <= getattr(self, name) <= 1, f"distill.{name}", getattr(self, name), "0 to 1")
@@ -108,6 +120,15 @@ def rate_at(update: int, own: DistillSettings) -> float:
     return own.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, update / own.updates)))
 
 
+def temperature_at(update: int, own: DistillSettings) -> float:
+    """Temperature of the teacher's side: from the first to the last along a geometric row, then flat.
+
+    Soft labels teach what every action is worth; sharp ones, once that is learnt, which of two near ones is better.
+    """
+    left = max(0.0, 1 - update / own.cool_updates)
+    return own.temperature * (own.temperature_start / own.temperature) ** left  # type: ignore[no-any-return]
+
+
 def heads_of(teachers: list[PolicyCheckpoint]) -> tuple[Head, ...]:
     """One head a game, their answers one behind the other."""
     heads, start = [], 0
@@ -136,7 +157,6 @@ class Distiller:
             if own.mode != "offline"
         ]
         self.student = Student(config.student, heads_of(self.teachers))
-        self._loss = chosen(own.loss, own.temperature)
         self._optimiser = torch.optim.Adam(self.student.groups(), lr=own.learning_rate, fused=True)
         self.update, self.wall_s = 0, 0.0
         self.best: float | None = None
@@ -152,7 +172,8 @@ class Distiller:
             votes = self.student.votes(torch.cat([lesson.cells for lesson in lessons]))
         parts = torch.split(votes, [len(lesson.q) for lesson in lessons])
         logits = [self.student.logits(part, head) for head, part in enumerate(parts)]
-        losses = [self._loss(own, lesson.q) for own, lesson in zip(logits, lessons, strict=True)]
+        loss_of = chosen(self._own.loss, temperature_at(self.update, self._own))
+        losses = [loss_of(own, lesson.q) for own, lesson in zip(logits, lessons, strict=True)]
         loss = torch.stack(losses).mean()
         if not torch.isfinite(loss):
             raise ValueError(f"distill: loss is {loss.item()} at update {self.update}; lower distill.learning_rate")

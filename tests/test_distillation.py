@@ -13,7 +13,7 @@ import torch
 from distill_cases import SMALL, TINY, linked, prepared, record, teacher, tiny_run
 
 from deploy.spec import load_spec
-from distill.train import Distiller, DistillRun, command, distil, heads_of, rate_at, share_of
+from distill.train import Distiller, DistillRun, command, distil, heads_of, rate_at, share_of, temperature_at
 from rl.board import Board
 from rl.scores import Score, protocol
 from rl.settings import SettingsError
@@ -219,9 +219,17 @@ def test_the_learning_rate_warms_up_and_falls_to_zero_along_a_cosine():
     assert rate_at(0, replace(own, warmup_updates=0)) == 1
 
 
+def test_the_temperature_falls_along_a_geometric_row_and_stays():
+    own = replace(TINY, temperature_start=0.8, temperature=0.1, cool_updates=30)
+    assert [temperature_at(update, own) for update in (0, 10, 20, 30, 99)] == pytest.approx([0.8, 0.4, 0.2, 0.1, 0.1])
+    assert temperature_at(17, replace(own, temperature_start=0.1)) == pytest.approx(0.1)
+
+
 WRONG = [
     ("mode", "sometimes", "offline, online, both"),
     ("temperature", 0.0, "above 0"),
+    ("temperature_start", -0.5, "above 0"),
+    ("cool_updates", 0, "1 or more"),
     ("updates", 0, "1 or more"),
     ("batch", 1, "2 or more"),
     ("envs", 0, "1 or more"),
