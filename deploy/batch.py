@@ -1,7 +1,8 @@
 """Many pictures at once through one chip: every core once a batch, 64 pictures a machine word.
 
 For scoring: a compiled student's graph has no memory and its delays are aligned, so each core is a function of one
-picture and may be evaluated for all pictures together. Everything is read from the cores' own tables.
+picture and may be evaluated for all pictures together; one with a history is unrolled into such a graph. Everything is
+read from the cores' own tables.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from deploy.compiled import Compiled
 from deploy.cores import CoreGraph
 from deploy.dense_layout import distinct_rows
 from deploy.emulator import Bits, EmulationError
-from deploy.levels import check_levels, need_no_history
+from deploy.unroll import levelled
 
 TOGETHER = 64 * LONGS  # pictures of one wave
 
@@ -29,13 +30,12 @@ class BatchRunner:
     """Votes of a compiled student for many pictures; equal to `ChipRunner.answer` on each."""
 
     def __init__(self, compiled: Compiled, threads: int | None = None) -> None:
-        """Raises EmulationError for a graph with a memory or a history, or delays that do not follow its levels."""
-        need_no_history(compiled)
-        graph = compiled.graph
-        check_levels(graph, compiled.level, compiled.latency_ticks)
+        """Raises EmulationError for a graph with neurons that remember, or delays that do not follow its levels."""
+        graph, level = levelled(compiled)
+        self._graph = graph
         self.compiled, self._threads = compiled, threads or os.cpu_count() or 1
         self._programs, program = programs_of(graph)
-        order = np.argsort(compiled.level, kind="stable").astype(np.int32)
+        order = np.argsort(level, kind="stable").astype(np.int32)
         self._places = Places(order, program, _targets(graph))
         self._line_of = np.repeat(np.arange(graph.n_inputs), np.diff(graph.input_start))
         cores, self._axons, _ = graph.shape
@@ -43,8 +43,11 @@ class BatchRunner:
         self._axon_rows = cores * self._axons
 
     def answers(self, bits: Bits) -> NDArray[np.int32]:
-        """Front bits [B, ...] -> votes [B, n_answers]; raises EmulationError where a picture's bits do not fit."""
-        wanted = self.compiled.graph.n_inputs
+        """Front bits [B, ...] -> votes [B, n_answers]; raises EmulationError where they do not fit.
+
+        Of a chip with a history, the bits of all its pictures, newest first.
+        """
+        wanted = self._graph.n_inputs
         if bits.dtype != np.bool_ or bits.ndim < 1 or bits.size != len(bits) * wanted:
             raise EmulationError(
                 f"input: {bits.dtype} {list(bits.shape)}, must be bool [B, {wanted}]; give one value a line"
@@ -57,7 +60,7 @@ class BatchRunner:
 
     def _votes(self, lines: Bits) -> NDArray[np.int32]:
         """[B, n_answers] of lines [B, I]."""
-        graph = self.compiled.graph
+        graph = self._graph
         rows = np.zeros((self._axon_rows + len(graph.output_pin) + 1, LONGS), np.uint64)
         np.bitwise_or.at(rows, self._input_row, _pack_pictures(lines)[self._line_of])
         run_batch(self._programs, self._places, rows, self._axons)

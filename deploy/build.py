@@ -32,9 +32,12 @@ class ChipSettings:
     host_copies: int
     reduce: tuple[str, ...]
     interval: int  # ticks
+    broken_routers: tuple[tuple[int, ...], ...]  # (x, y) on the board
 
     def __post_init__(self) -> None:
         need(self.interval >= 1, "chip.interval", self.interval, "1 or more ticks")
+        pairs = all(len(cell) == 2 for cell in self.broken_routers)
+        need(pairs, "chip.broken_routers", self.broken_routers, "pairs [x, y]")
         need(self.host_copies >= 1, "chip.host_copies", self.host_copies, "1 or more")
 
 
@@ -55,7 +58,9 @@ def command(config: BuildRun) -> int:
     spec, origin = load_spec(find(STUDENT, name, config.root))
     start = time.monotonic()
     own = config.chip
-    compiled = compile_spec(spec, chip_named(own.board), own.seed, own.host_copies, own.reduce, own.interval)
+    broken = [(x, y) for x, y in own.broken_routers]
+    chip = chip_named(own.board)
+    compiled = compile_spec(spec, chip, own.seed, own.host_copies, own.reduce, own.interval, broken)
     wall_s = time.monotonic() - start
     path = Path(config.root) / name / CHIP
     save_compiled(compiled, path, {"student": origin})

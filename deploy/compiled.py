@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,16 @@ def check_compiled(compiled: Compiled) -> None:
     if compiled.graph.n_answers > compiled.n_answers:
         problems.append(f"output_answer: {compiled.graph.n_answers} answers, the heads have {compiled.n_answers}")
     refuse_all([*problems, *cell_violations(compiled.place, chip)])
+
+
+def with_graph(chip: Compiled, graph: CoreGraph, name: str) -> Compiled:
+    """The compiled student `name` with this graph in place of its own; raises FormatError where it breaks its rules."""
+    try:
+        made = replace(chip, graph=graph)
+        check_compiled(made)
+    except ValueError as cause:
+        raise FormatError(f"{name}: the graph is not one of this student, name its own chip\n{cause}") from cause
+    return made
 
 
 def _compiled(facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Compiled:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from deploy.align import align
 from deploy.assemble import Assembled, assemble
+from deploy.cells import broken_routers
 from deploy.checks import compiled_violations, graph_violations, reach_violations, refuse_all
 from deploy.chip import Chip, refuse
 from deploy.compiled import Compiled
@@ -16,7 +17,7 @@ from deploy.history import need_time
 from deploy.lower import lower
 from deploy.place import place
 from deploy.reduce import ANALYSED, Network, analyse, reductions, same_network
-from deploy.repeat import Repeated, far_spikes, repeat
+from deploy.repeat import Repeated, repeat
 from deploy.spec import StudentSpec
 from deploy.tiling import naive_cores
 from deploy.usage import TICKS_A_PICTURE, Usage, usage
@@ -29,20 +30,22 @@ def compile_spec(
     host_copies: int = 1,
     reduce: bool | Collection[str] = (),
     interval: int = TICKS_A_PICTURE,
+    broken: Sequence[tuple[int, int]] = (),
 ) -> Compiled:
     """Map, check, place. Equal arguments give an equal result, to the bit.
 
     `host_copies`: spikes that the host may inject for one input line, 1 or more; splitter cores do the rest. `reduce`:
     the exact reductions to apply, True for all (`deploy.reduce.REDUCTIONS`). `interval`: ticks from one picture to the
-    next, for a student with a history. Raises CompileError listing every limit of the chip that is broken.
+    next, for a student with a history. `broken`: cells (x, y) of the board whose routers no packet may pass. Raises
+    CompileError listing every limit of the chip that is broken.
     """
     made, use = unplaced(spec, chip, host_copies, reduce, interval)
-    placed = place(made.graph, chip, seed)
+    forbidden = broken_routers(chip, broken) if broken else None
+    placed = place(made.graph, chip, seed, forbidden=forbidden)
     apart = interval if spec.history > 1 else 0
-    if apart and len(beyond := far_spikes(made.graph, placed.place, chip)):
-        found = f"{len(beyond)} spikes beyond its reach of {chip.reach}, allowed 0"
-        refuse([f"{chip.name}: {found} with a history, whose delays repeaters would shift; try a smaller board"])
-    far = repeat(made.graph, made.level, placed.place, chip)  # cores between those too far apart
+    far = repeat(made.graph, made.level, placed.place, chip, forbidden, apart)  # cores between those too far apart
+    levels = tuple(int(far.shifted[level]) for level in made.layer_levels)
+    need_time(spec.history, interval, levels[-1] + 1)
     refuse_all([*compiled_violations(far.graph, far.level, apart), *reach_violations(far.graph, far.place, chip)])
     return Compiled(
         graph=far.graph,
@@ -51,7 +54,7 @@ def compile_spec(
         probe_core=made.probe_core,
         probe_neuron=made.probe_neuron,
         layer_shapes=tuple(layer.out_shape for layer in spec.layers),
-        layer_levels=tuple(int(far.shifted[level]) for level in made.layer_levels),
+        layer_levels=levels,
         heads=spec.heads,
         spec_digest=spec.digest,
         usage=_with_repeaters(spec, chip, made, far, use),

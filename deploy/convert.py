@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploy.chip import CompileError
-from deploy.compiled import load_compiled, save_compiled
+from deploy.compiled import load_compiled, save_compiled, with_graph
 from deploy.emulator import EmulationError
 from deploy.files import FormatError
 from deploy.formats import SPIKES, Loaded, kind_at, kind_of_name, load, load_spikes, save, save_spikes
@@ -70,17 +70,7 @@ def _packets(loaded: Loaded, path: Path) -> AxonSpikes:
 def _as_chip(loaded: Loaded, like: Path, target: Path) -> list[Path]:
     """Put the graph into a compiled student in place of its own, which has to fit all its rules."""
     chip, origin = load_compiled(like)
-    try:
-        made = replace(chip, graph=loaded.graph)
-    except ValueError as cause:
-        raise FormatError(f"{like}: the graph is not one of this student ({cause}); name its own chip") from cause
-    part = target.with_name(target.name + ".unchecked")
-    try:
-        save_compiled(made, part, origin)
-        load_compiled(part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    save_compiled(with_graph(chip, loaded.graph, str(like)), target, origin)
     return [target]
 
 

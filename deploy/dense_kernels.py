@@ -3,6 +3,9 @@
 A core's axons are put in the order of their types, so that sixteen of them fill a 16-bit lane of one neuron and hardly
 any group mixes types; what an active axon adds is then counted by `vectors.weigh`. Spikes wait in a ring of axon words,
 one ring a thread, which are OR-ed when they are delivered: no thread writes where another does.
+
+The threads of a team (`deploy.team`) each run all ticks of a plan. Thread 0 begins a tick when the others have done the
+one before; they wait for that in the loop itself, since waking a thread up takes a good part of a tick.
 """
 
 from __future__ import annotations
@@ -10,18 +13,19 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from deploy import kernels
+from deploy.atomics import APART, put, take, wait
 from deploy.chance import fast_drops
 from deploy.emulator import MAX_POTENTIAL
-from deploy.kernels import LAST, Flags, Tables, Words
-from deploy.vectors import BLOCK, lowest, reaches, take, weigh
+from deploy.kernels import LAST, Flags, Tables, Words, kernel
+from deploy.vectors import BLOCK, lowest, reaches, weigh
 
 MEMORYLESS, MEMORY, SCALAR = 0, 1, 2  # how a core is evaluated; scalar: by the lazy engine's full rule
 CHUNK = 32  # cores that a thread takes at once
-APART = 8  # counters, so that two threads' never share a line of the cache
+BEGUN, DONE = 0, APART  # places in `Run.turn`: ticks that thread 0 has begun; ticks done by the others, in all
+STOP = 1 << 62  # as the ticks begun: there are no more
 
 I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
@@ -46,7 +50,8 @@ class Layout(NamedTuple):
     """What never changes. C cores, W words of axons, M neurons in whole blocks, V = M/64 words of neurons."""
 
     way: NDArray[np.uint8]  # [C]  MEMORYLESS, MEMORY, SCALAR
-    blocks: I32  # [C]  blocks of neurons up to the last in use
+    blocks: I32  # [C]  blocks of neurons to evaluate: up to the last in use, of twins the first half
+    twin: Flags  # [C]  without memory, and the second half of the neurons does what the first half does
     lanes: NDArray[np.uint16]  # [P, M/BLOCK, groups, BLOCK] in one row
     lanes_at: I64  # [C]  where a core's begin
     segments: NDArray[np.uint16]  # [L, 1 + 2S]  groups, then (group, its axons of one type) for each segment
@@ -76,48 +81,101 @@ class Run(NamedTuple):
     potential: I32  # [C, M]
     fault: I32  # [threads, 2]  core, neuron of a potential out of range; -1: none
     cursor: I64  # [threads * APART]  cores of each thread's share that have been taken
+    turn: I64  # [2 * APART]  at BEGUN and DONE
+    total: I16  # [threads, M]  scratch of each thread, as is
+    segments: NDArray[np.uint16]  # [threads, 1 + 2S]
 
 
-@njit(cache=True, nogil=True)
-def begin(d: Layout, s: Run, lines: Flags, tick: int) -> None:
+class Plan(NamedTuple):
+    """What a team does in T ticks."""
+
+    order: I32  # [any]  cores
+    spans: I32  # [1..T, 2]  (first, last + 1) in `order` of the cores of a tick; the last row holds for those left
+    lines: Flags  # [L, I]
+    row: I32  # [T]  which of them enters in a tick, -1: none
+    record: Words  # [T, C, V]  becomes every spike; [0, ..]: none is kept
+
+
+@kernel
+def run_ticks(d: Layout, s: Run, t: Tables, own: kernels.State, p: Plan, first: int, thread: int) -> int:
+    """The ticks of a plan, called by each thread of a team; returns the ticks done, fewer only at a fault.
+
+    `own` is this thread's, but for the potentials. `turn` must be 0 before the first of them calls.
+    """
+    others = s.ring.shape[0] - 1
+    for k in range(len(p.row)):
+        if thread == 0:
+            wait(s.turn, DONE, others * k)
+            if _faulty(s):
+                put(s.turn, BEGUN, STOP)
+                return k - 1
+            _begin(d, s, p, k, first + k)
+            put(s.turn, BEGUN, k + 1)
+        elif wait(s.turn, BEGUN, k + 1) == STOP:
+            return k
+        _run_cores(d, s, t, own, p, k, first + k, thread)
+        if thread != 0:
+            take(s.turn, DONE, 1)
+    if thread == 0:
+        wait(s.turn, DONE, others * len(p.row))
+        return len(p.row) - int(_faulty(s))
+    return len(p.row)
+
+
+@kernel
+def _faulty(s: Run) -> bool:
+    found = False
+    for thread in range(len(s.fault)):
+        found |= s.fault[thread, 0] >= 0
+    return found
+
+
+@kernel
+def _begin(d: Layout, s: Run, p: Plan, k: int, tick: int) -> None:
     """Input of a tick, before its cores run."""
     s.cursor[:] = 0
-    for line in np.flatnonzero(lines):
-        for e in range(d.input_start[line], d.input_start[line + 1]):
-            if d.input_wire[e] >= 0:
-                _send(s.ring[0], tick, np.int64(d.input_wire[e]))
+    row = p.row[k]
+    for line in range(p.lines.shape[1] if row >= 0 else 0):
+        if p.lines[row, line]:
+            for e in range(d.input_start[line], d.input_start[line + 1]):
+                if d.input_wire[e] >= 0:
+                    _send(s.ring[0], tick, np.int64(d.input_wire[e]))
 
 
-@njit(cache=True, nogil=True)
-def run_cores(d: Layout, s: Run, t: Tables, own: kernels.State, order: I32, tick: int, thread: int) -> None:
-    """Evaluate the cores in `order` that no other thread takes. `own` is this thread's, but for the potentials."""
-    total = np.empty(d.threshold.shape[1], np.int16)
-    segments = np.empty(d.segments.shape[1], np.uint16)
-    threads, n = s.ring.shape[0], len(order)
+@kernel
+def _run_cores(d: Layout, s: Run, t: Tables, own: kernels.State, p: Plan, k: int, tick: int, thread: int) -> None:
+    """Evaluate the cores of a tick that no other thread takes."""
+    threads, span = s.ring.shape[0], min(k, len(p.spans) - 1)
+    before, n = p.spans[span, 0], p.spans[span, 1] - p.spans[span, 0]
     for turn in range(threads):
         # Its own share, whose state is in this processor's cache; then what the others have not begun.
         whose = (thread + turn) % threads
-        share = order[n * whose // threads : n * (whose + 1) // threads]
+        start, stop = before + n * whose // threads, before + n * (whose + 1) // threads
         while True:
-            first = take(s.cursor, APART * whose, CHUNK)
-            if first >= len(share):
+            taken = take(s.cursor, APART * whose, CHUNK)
+            if taken >= stop - start:
                 break
-            _run_chunk(d, s, t, own, _chunk(share, first, tick), tick, thread, segments, total)
+            last = min(taken + CHUNK, stop - start)
+            # There and back again: what the last tick left in the cache comes first.
+            chunk = (start + taken, start + last) if tick & 1 else (stop - last, stop - taken)
+            _run_chunk(d, s, t, own, p, chunk, k, tick, thread)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _run_chunk(
     d: Layout,
     s: Run,
     t: Tables,
     own: kernels.State,
-    cores: I32,
+    p: Plan,
+    chunk: tuple[int, int],
+    k: int,
     tick: int,
     thread: int,
-    segments: Any,
-    total: I16,
 ) -> None:
-    for core in cores:
+    total, segments = s.total[thread], s.segments[thread]
+    for place in range(chunk[0], chunk[1]):
+        core = p.order[place]
         _deliver(d, s, core, tick)
         # Written out: handing so many arrays on to a function of its own costs as much as the core.
         if d.way[core] == SCALAR:
@@ -127,43 +185,31 @@ def _run_chunk(
         words_at = np.int64(core) * s.fired.shape[1]
         if d.way[core] == MEMORYLESS:
             reaches(total, d.threshold, np.int64(core) * len(total), d.blocks[core], s.fired, words_at)
+            if d.twin[core]:
+                half = s.fired.shape[1] // 2
+                for w in range(half):
+                    s.fired[core, half + w] = s.fired[core, w]
         else:
             _remember(d, s, core, total, thread)
             reaches(total, d.ones, 0, d.blocks[core], s.fired, words_at)
     # Apart from the sums, whose streaming the mispredicted branches of the spikes' loops would break off.
-    for core in cores:
+    for place in range(chunk[0], chunk[1]):
+        core = p.order[place]
         if t.loss_limit != 0:
             _lose(s, t, core, tick)
         _route(s.sent[core], d.routed[core], d.wire[core], s.ring[thread], tick)
+        if len(p.record) > 0:
+            for w in range(p.record.shape[2]):
+                p.record[k, core, w] = s.fired[core, w]
 
 
-@njit(cache=True, nogil=True)
-def _chunk(share: I32, first: int, tick: int) -> I32:
-    """The next cores. There and back again: what the last tick left in the cache comes first."""
-    last, n = min(first + CHUNK, len(share)), len(share)
-    return share[first:last] if tick & 1 else share[n - last : n - first]
-
-
-@njit(cache=True, nogil=True)
-def run_ticks(
-    d: Layout, s: Run, t: Tables, own: kernels.State, order: I32, lines: Flags, first: int, ticks: int
-) -> int:
-    """By one thread: ticks with the same lines; returns the ticks done, fewer only at a fault."""
-    for tick in range(first, first + ticks):
-        begin(d, s, lines, tick)
-        run_cores(d, s, t, own, order, tick, 0)
-        if s.fault[0, 0] >= 0:
-            return tick - first
-    return ticks
-
-
-@njit(cache=True, nogil=True)
+@kernel
 def _send(ring: Words, tick: int, wire: Any) -> None:
     address = wire >> 4
     ring[(tick + wire) & LAST, address >> 6] |= np.uint64(1) << np.uint64(address & 63)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _deliver(d: Layout, s: Run, core: int, tick: int) -> None:
     """The axon words of this tick; their places in the rings are cleared."""
     slot, n = tick & LAST, s.words.shape[1]
@@ -177,7 +223,7 @@ def _deliver(d: Layout, s: Run, core: int, tick: int) -> None:
         s.words[core, w] = (word & d.keep[core, w]) | d.stuck[core, w]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sum(d: Layout, s: Run, core: int, segments: Any, total: I16) -> None:
     """total[n] = weights of the set synapses of active axons."""
     row = d.segments_of[core]
@@ -191,7 +237,7 @@ def _sum(d: Layout, s: Run, core: int, segments: Any, total: I16) -> None:
     weigh(d.lanes, d.lanes_at[core], d.blocks[core], segments, d.starts, row, d.weight, weight_at, total)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _remember(d: Layout, s: Run, core: int, total: I16, thread: int) -> None:
     """The full rule of deterministic neurons, in vectors. Leaves in `total` 1 where a neuron fires."""
     r, row, v, n = d.rules, d.rule_of[core], s.potential[core], d.blocks[core] * BLOCK
@@ -211,26 +257,30 @@ def _remember(d: Layout, s: Run, core: int, total: I16, thread: int) -> None:
         v[j] = up if fires else (down if after < low[j] else after)
         total[j] = np.int16(fires) | np.int16((abs(after) > MAX_POTENTIAL) << 1)
     if worst > MAX_POTENTIAL:
-        _report(s, thread, core, np.flatnonzero(total[:n] > 1)[0])
+        first = 0
+        while total[first] <= 1:
+            first += 1
+        _report(s, thread, core, first)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _report(s: Run, thread: int, core: int, neuron: int) -> None:
     """Keep the fault of the lowest core."""
     if s.fault[thread, 0] < 0 or core < s.fault[thread, 0]:
         s.fault[thread, 0], s.fault[thread, 1] = core, neuron
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _scalar(s: Run, t: Tables, own: kernels.State, core: int, tick: int, thread: int) -> None:
     kernels.tick_neurons(t, own, core, tick)
-    s.fired[core, : len(own.output)] = own.output
+    for w in range(len(own.output)):
+        s.fired[core, w] = own.output[w]
     if own.fault[0] >= 0:
         _report(s, thread, core, own.fault[1])
         own.fault[0] = -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _lose(s: Run, t: Tables, core: int, tick: int) -> None:
     for w in range(s.fired.shape[1]):
         left = kept = s.fired[core, w]
@@ -242,7 +292,7 @@ def _lose(s: Run, t: Tables, core: int, tick: int) -> None:
         s.sent[core, w] = kept
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _route(sent: Words, routed: Words, wire: NDArray[Any], ring: Words, tick: int) -> None:
     """Send a core's spikes on their way."""
     for w in range(len(sent)):

@@ -27,6 +27,7 @@ def layout_of(whole: CoreGraph, damage: Damage) -> Layout:
     n = graph.shape[2]
     width = -(-n // BLOCK) * BLOCK
     way = ways(graph)
+    twin = twins(graph, way, width)
     axons = order_axons(graph, way == SCALAR)
     lanes, lanes_at = _lanes(graph, axons, width)
     weight, weight_of = _weights(graph, way, width)
@@ -34,7 +35,8 @@ def layout_of(whole: CoreGraph, damage: Damage) -> Layout:
     threshold = np.where(graph.neuron_type > 0, 1 - per_neuron(graph, graph.types.leak), NARROW).clip(-NARROW, NARROW)
     return Layout(
         way=way,
-        blocks=-(-_last_used(graph) // BLOCK),
+        blocks=np.where(twin, width // BLOCK // 2, -(-_last_used(graph) // BLOCK)).astype(np.int32),
+        twin=twin,
         lanes=lanes,
         lanes_at=lanes_at,
         segments=axons.segments,
@@ -58,6 +60,16 @@ def ways(graph: CoreGraph) -> NDArray[np.uint8]:
     beyond = np.abs(per_neuron(graph, graph.types.initial)).max(axis=1) > MAX_POTENTIAL
     way = np.where(memoryless_cores(graph) & ~beyond, MEMORYLESS, MEMORY)
     return np.where(wide | drawing_cores(graph), SCALAR, way).astype(np.uint8)
+
+
+def twins(graph: CoreGraph, way: NDArray[np.uint8], width: int) -> Bits:
+    """[C] True where a core without memory is two equal halves: each neuron of a student's core often has a copy."""
+    half, n = width // 2, graph.shape[2]
+    if n != width or half % BLOCK:
+        return np.zeros(len(way), bool)
+    types = (graph.neuron_type[:, :half] == graph.neuron_type[:, half:]).all(axis=1)
+    synapses = (graph.crossbar[:, :, :half] == graph.crossbar[:, :, half:]).all(axis=(1, 2))
+    return np.asarray(types & synapses[graph.crossbar_of] & (way == MEMORYLESS))
 
 
 def _narrow(graph: CoreGraph) -> Bits:

@@ -79,6 +79,12 @@ class Emulator:
         for _ in range(ticks):
             self.step(lines)
 
+    def spikes(self, lines: Bits) -> NDArray[np.uint64]:
+        """Lines [T, I], one row a tick -> every spike [T, C, V]: bit b of word k is neuron 64k+b."""
+        check_lines(self.graph, lines, ticks=True)
+        c, _, n = self.graph.shape
+        return np.stack([np.zeros((c, -(-n // 64)), np.uint64), *(pack_words(self.step(row)) for row in lines)])[1:]
+
     def pins(self) -> Bits:
         """[O] pins that spiked in the last tick, whatever their delay; several neurons on one pin are OR-ed."""
         core, neuron, index = self._pins
@@ -238,12 +244,12 @@ def drawn_weights(graph: CoreGraph) -> NDArray[np.int16]:
     return np.pad(weight, ((1, 0), (0, 1)))
 
 
-def check_lines(graph: CoreGraph, lines: Bits) -> None:
-    """Raise EmulationError where an input is not one bool a line."""
-    if lines.shape != (graph.n_inputs,) or lines.dtype != np.bool_:
-        raise EmulationError(
-            f"input: {lines.dtype} {list(lines.shape)}, must be bool [{graph.n_inputs}]; give one value a line"
-        )
+def check_lines(graph: CoreGraph, lines: Bits, ticks: bool = False) -> None:
+    """Raise EmulationError where an input is not one bool a line, or with `ticks` one row of that for each tick."""
+    shape = (*lines.shape[: int(ticks)], graph.n_inputs)
+    if lines.shape != shape or lines.ndim != len(shape) or lines.dtype != np.bool_:
+        wanted = f"bool [{'T, ' if ticks else ''}{graph.n_inputs}]"
+        raise EmulationError(f"input: {lines.dtype} {list(lines.shape)}, must be {wanted}; give one value a line")
 
 
 def potential_error(tick: int, core: int, neuron: int) -> EmulationError:

@@ -24,7 +24,7 @@ from deploy.emulator import (
     potential_error,
     type_planes,
 )
-from deploy.kernels import State, Tables, run
+from deploy.kernels import State, Tables, run, run_rows
 
 NEVER = 1 << 30  # a threshold that no sum reaches
 
@@ -53,9 +53,19 @@ class LazyEngine:
     def hold(self, lines: Bits, ticks: int) -> None:
         """The same lines [I] for several ticks. Cores without memory are evaluated when an axon of theirs changes."""
         check_lines(self.graph, lines)
-        done = run(self._tables, self._state, lines, self.tick, ticks)
+        self._done(run(self._tables, self._state, lines, self.tick, ticks))
+
+    def spikes(self, lines: Bits) -> NDArray[np.uint64]:
+        """Lines [T, I], one row a tick -> every spike [T, C, V]: bit b of word k is neuron 64k+b."""
+        check_lines(self.graph, lines, ticks=True)
+        found = np.zeros((len(lines), *self._state.fired.shape), np.uint64)
+        done = run_rows(self._tables, self._state, np.ascontiguousarray(lines), self.tick, found)
+        self._done(done)
+        return found
+
+    def _done(self, ticks: int) -> None:
         if self._state.fault[0] >= 0:
-            raise potential_error(self.tick + done, *(int(where) for where in self._state.fault))
+            raise potential_error(self.tick + ticks, *(int(where) for where in self._state.fault))
         self.tick += ticks
 
     @property

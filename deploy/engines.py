@@ -13,7 +13,7 @@ from deploy.cores import CoreGraph, Trace
 from deploy.damage import Damage
 from deploy.dense import DenseEngine
 from deploy.emulator import Bits, EmulationError, Emulator
-from deploy.engine import LazyEngine
+from deploy.engine import LazyEngine, unpack_words
 
 
 class Engine(Protocol):
@@ -25,6 +25,7 @@ class Engine(Protocol):
     def reset(self) -> None: ...
     def step(self, lines: Bits) -> Bits: ...  # [I] -> spikes [C, N]
     def hold(self, lines: Bits, ticks: int) -> None: ...
+    def spikes(self, lines: Bits) -> NDArray[np.uint64]: ...  # [T, I] -> every spike [T, C, V], 64 a word
     def pins(self) -> Bits: ...  # [O] of the last tick
     @property
     def fired(self) -> Bits: ...  # [C, N] of the last tick
@@ -40,6 +41,8 @@ class MakesEngine(Protocol):
     def __call__(self, graph: CoreGraph, *, seed: int | None = None, damage: Damage | None = None) -> Engine: ...
 
 
+AT_ONCE = 1 << 26  # neurons and ticks that are unpacked together
+
 ENGINES: Mapping[str, MakesEngine] = MappingProxyType({"plain": Emulator, "lazy": LazyEngine, "dense": DenseEngine})
 
 
@@ -52,7 +55,12 @@ def engine_named(name: str) -> MakesEngine:
 
 def record(engine: Engine, lines: Bits) -> Trace:
     """Every spike while lines [T, I] enter, one row a tick, from the engine's present state."""
-    rows = [np.argwhere(engine.step(row)) for row in lines]
-    tick = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    where = np.concatenate([np.zeros((0, 2), np.intp), *rows])
-    return Trace(tick.astype(np.int32), where[:, 0].astype(np.int32), where[:, 1].astype(np.int32))
+    c, _, n = engine.graph.shape
+    ticks = max(1, AT_ONCE // max(1, c * n))
+    parts = [np.zeros((0, 3), np.intp)]
+    for start in range(0, len(lines), ticks):
+        found = engine.spikes(lines[start : start + ticks])
+        bits = unpack_words(found.reshape(-1, found.shape[2]), n).reshape(len(found), c, n)
+        parts.append(np.argwhere(bits) + np.array([start, 0, 0]))
+    tick, core, neuron = np.concatenate(parts).T.astype(np.int32)
+    return Trace(tick, core, neuron)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.activity import Activity, record_held, record_ticks
+from deploy.activity import Activity, every_neuron, record_held, record_ticks
 from deploy.cells import on_mesh
 from deploy.chip import CHIPS, Chip, chip_named
 from deploy.compiled import load_compiled
@@ -106,12 +106,16 @@ def student_beside(chip: Path) -> Path:
     return own if own.exists() else chip.parent.parent / "student" / "student.npz"
 
 
-def find_out(subject: Subject, lines: Bits, source: str, engine: str, voltage: float, seed: int) -> Findings:
-    """Run the lines [B, I] and price what happens: held pictures of a student, one tick a row of any other graph."""
+def count(subject: Subject, lines: Bits, source: str, engine: str) -> Activity:
+    """What the lines [B, I] set off: held pictures of a student, one tick a row of any other graph."""
     runs = engine_named(engine)(subject.graph)
+    counted = record_held(runs, lines, subject.picture_ticks) if subject.latency_ticks else record_ticks(runs, lines)
+    return replace(counted, source=f"{counted.source}, {source}")
+
+
+def find_out(subject: Subject, activity: Activity, voltage: float, seed: int) -> Findings:
+    """What the activity costs, and what the links carry."""
     wait = subject.latency_ticks
-    counted = record_held(runs, lines, subject.picture_ticks) if wait else record_ticks(runs, lines)
-    activity = replace(counted, source=f"{counted.source}, {source}")
     orders = compare(subject.graph, subject.chip, subject.place, activity.spikes, seed)
     energy = estimate(subject.graph, subject.chip, subject.place, subject.stages, wait, activity, voltage)
     said = port_violations(orders[-1], activity) or port_warnings(orders[-1], activity)
@@ -177,7 +181,8 @@ def command(own: argparse.Namespace) -> int:
     else:
         student = own.student or student_beside(own.chip_file)
         lines, source = recorded_lines(subject, own.rollouts, student, own.frames, own.seed), str(own.rollouts)
-    found = find_out(subject, lines, source, own.engine, own.voltage, own.seed)
+    activity = every_neuron(subject.graph) if own.bound else count(subject, lines, source, own.engine)
+    found = find_out(subject, activity, own.voltage, own.seed)
     print(subject.usage, traffic_text(found.orders, found.activity), energy_text(found.energy), sep="\n")
     for warning in found.warnings:
         print(f"warning: {warning}")
@@ -200,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=20, help="pictures to run; ticks, for a graph")
     parser.add_argument("--rollouts", type=Path, help="dataset folder to take pictures from; else lines at random")
     parser.add_argument("--student", type=Path, help="student of the chip, where it does not lie beside it")
+    parser.add_argument("--bound", action="store_true", help="count every neuron in every tick: no run does more")
     parser.add_argument("--trace", type=int, default=0, help="write every spike of so many ticks as well")
     parser.add_argument("--voltage", type=float, default=0.8, help=f"one of {', '.join(map(str, sorted(STATIC)))}")
     parser.add_argument("--chip", default="ns1e", help=f"where to place a graph: {', '.join(sorted(CHIPS))}")

@@ -129,6 +129,18 @@ def run(t: Tables, s: State, lines: Flags, first: int, ticks: int) -> int:
 
 
 @kernel
+def run_rows(t: Tables, s: State, lines: Flags, first: int, spikes: Words) -> int:
+    """Run a tick for each row of lines [T, I], and keep its spikes [T, C, V]; returns as `run`."""
+    for k in range(len(lines)):
+        if run(t, s, lines[k], first + k, 1) == 0:
+            return k
+        for core in range(s.fired.shape[0]):
+            for w in range(s.fired.shape[1]):
+                spikes[k, core, w] = s.fired[core, w]
+    return len(lines)
+
+
+@kernel
 def _flip(s: State, tick: int, wire: int, up: bool) -> None:
     """A driver of an axon went up or down in `tick`.
 

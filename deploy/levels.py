@@ -7,28 +7,19 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.compiled import Compiled
-from deploy.cores import CoreGraph
+from deploy.cores import RING, CoreGraph
 from deploy.emulator import EmulationError
 from deploy.engine import memoryless_cores
-
-
-def need_no_history(compiled: Compiled) -> None:
-    """Raise EmulationError where a chip's answer rests on earlier pictures, which cannot be given all at once."""
-    if compiled.history > 1:
-        raise EmulationError(
-            f"chip: history of {compiled.history} pictures, allowed 1 where each is evaluated alone; "
-            "play them in order with ChipRunner"
-        )
 
 
 def check_levels(graph: CoreGraph, level: NDArray[np.int32], ticks: int) -> None:
     """Raise EmulationError unless every core settles: a held picture and one wave of it give equal spikes.
 
     Level [C] is the tick in which a core integrates the picture that enters in tick 0; `ticks` are run in all. Needed:
-    no neuron with a memory, delays that are differences of levels, inputs that arrive at their cores' levels.
+    no neuron with a memory, delays that are differences of levels, inputs that arrive at their cores' levels, counted
+    modulo the slots of the ring that they wait in.
     """
-    problems = [*_level_problems(graph, level, ticks), *_delay_problems(graph, level)]
+    problems = [*_level_problems(graph, level, ticks), *_delay_problems(graph, level), *_input_problems(graph, level)]
     if problems:
         raise EmulationError("\n".join(problems))
 
@@ -51,9 +42,13 @@ def _delay_problems(graph: CoreGraph, level: NDArray[np.int32]) -> Iterator[str]
             f"core {core[i]}, neuron {neuron[i]}: delay {delay[i]}, must be {needed[i]} between levels; "
             "run it tick by tick"
         )
-    entry = np.flatnonzero(graph.input_delay != level[graph.input_core])
+
+
+def _input_problems(graph: CoreGraph, level: NDArray[np.int32]) -> Iterator[str]:
+    due = level[graph.input_core] % RING
+    entry = np.flatnonzero(graph.input_delay != due)
     for e in entry[:1]:
         yield (
-            f"input entry {e}: delay {graph.input_delay[e]}, must be {level[graph.input_core[e]]}, the level of its "
-            "core; run it tick by tick"
+            f"input entry {e}: delay {graph.input_delay[e]}, must be {due[e]}, the level of its core; "
+            "run it tick by tick"
         )

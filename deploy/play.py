@@ -28,6 +28,7 @@ class PlaySettings:
     """Who plays, how it is seen, and how long."""
 
     player: str
+    chip: str | None  # a file with the core graph, in any format; None: the game's own chip
     view: str
     seed: int
     realtime: RealtimeSettings
@@ -69,7 +70,7 @@ def command(config: PlayRun) -> int:
     game = ScalarGame(config.name, config.env, own.seed)
     # The player first: what is missing should be said before a window opens.
     keys = _Keys()
-    player = make_player(own.player, config.name, game.actions, config.root, own.seed, keys)
+    player = make_player(own.player, config.name, game.actions, config.root, own.seed, keys, own.chip)
     screen, video = screens(config, folder)
     keys.screen = screen
     pacer = Pacer(own.realtime.period_s, time.perf_counter, time.sleep)

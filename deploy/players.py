@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.compiled import Compiled, load_compiled
+from deploy.compiled import Compiled, load_compiled, with_graph
 from deploy.cores import CoreGraph
 from deploy.engine import LazyEngine
 from deploy.engines import Engine
@@ -125,12 +127,25 @@ class Translated:
         return self._player.activity
 
 
-def load_chip(game: str, root: str) -> tuple[StudentSpec, Compiled]:
-    """A game's student and chip, from the run or from what ships; checked against each other."""
+def load_chip(game: str, root: str, graph: str | None = None) -> tuple[StudentSpec, Compiled]:
+    """A game's student and chip, from the run or from what ships; checked against each other.
+
+    `graph`: a file of any format whose graph the chip takes in place of its own; raises FormatError where it does not
+    fit, SettingsError where there is none.
+    """
     spec, _ = load_spec(find(STUDENT, game, root))
     compiled, _ = load_compiled(find(CHIP, game, root))
     need_same_student(spec, compiled)
-    return spec, compiled
+    return spec, compiled if graph is None else _in_foreign_terms(compiled, Path(graph))
+
+
+def _in_foreign_terms(compiled: Compiled, path: Path) -> Compiled:
+    from deploy.formats import load  # few play from such a file
+
+    if not path.exists():
+        raise SettingsError(f"play.chip: {path} does not exist; make it by python -m deploy.convert CHIP {path}")
+    print(f"graph: {path}")
+    return with_graph(compiled, load(path).graph, str(path))
 
 
 def make_player(
@@ -140,13 +155,24 @@ def make_player(
     root: str,
     seed: int,
     keys: Callable[[], frozenset[str]],
+    graph: str | None = None,
 ) -> Player:
-    """A player by name; raises before anything is played where its files are missing or of another game."""
+    """A player by name; raises before anything is played where its files are missing or of another game.
+
+    `graph` as of `load_chip`, for the chip alone.
+    """
+    if graph is not None and name != "chip":
+        raise SettingsError(f"play.chip: a core graph for player {name}, allowed for chip; leave it out")
     if name == "human":
         return HumanPlayer(keys, actions)
     if name == "random":
         return RandomPlayer(len(actions), seed)
-    models = {"chip": _chip, "spec": _spec, "student": _spec, "teacher": _teacher}
+    models: dict[str, Callable[[str, str], tuple[Thinker, tuple[str, ...]]]] = {
+        "chip": partial(_chip, graph=graph),
+        "spec": _spec,
+        "student": _spec,
+        "teacher": _teacher,
+    }
     if name not in models:
         raise SettingsError(f"player: found {name!r}, allowed {', '.join(PLAYERS)}")
     player, known = models[name](game, root)
@@ -154,8 +180,8 @@ def make_player(
     return player if known == actions else Translated(player, ids, len(actions))
 
 
-def _chip(game: str, root: str) -> tuple[Thinker, tuple[str, ...]]:
-    spec, compiled = load_chip(game, root)
+def _chip(game: str, root: str, graph: str | None) -> tuple[Thinker, tuple[str, ...]]:
+    spec, compiled = load_chip(game, root, graph)
     return ChipPlayer(spec, compiled, game), spec.head(game).actions
 
 

@@ -47,17 +47,20 @@ def repeat(
     place: NDArray[np.int16],
     chip: Chip,
     forbidden: Mask | None = None,
+    interval: int = 0,
 ) -> Repeated:
     """Add repeaters until every spike is within reach; equal arguments give an equal result.
 
-    The graph comes back as it is where nothing is too far. `forbidden` as in `place`. Raises CompileError where a delay
-    grows beyond the chip's, where no free cell lies on the way, or where the graph was not made by our compiler.
+    The graph comes back as it is where nothing is too far. `forbidden` as in `place`. `interval`: ticks from picture to
+    picture where the graph has a history: by so many, and their multiples, spikes go on waiting longer. Raises
+    CompileError where a delay grows beyond the chip's, where no free cell lies on the way, or where the graph was not
+    made by our compiler.
     """
     done = Repeated(graph, level, place, np.arange(int(level.max(initial=-1)) + 1, dtype=np.int32), 0)
     while len(far := far_spikes(done.graph, done.place, chip)):
         if graph.origin != "compiled":
             raise CompileError(f"repeat: found {graph.origin} graph, allowed compiled; place it within reach")
-        done = _once(done, far, chip, forbidden)
+        done = _once(done, far, chip, forbidden, interval)
     return done
 
 
@@ -71,7 +74,7 @@ class _Relay:
     sends: list[tuple[int, int]]  # (core, neuron) whose spikes it repeats, in the order of its axons
 
 
-def _once(done: Repeated, far: Far, chip: Chip, forbidden: Mask | None) -> Repeated:
+def _once(done: Repeated, far: Far, chip: Chip, forbidden: Mask | None, interval: int) -> Repeated:
     """One tick more before every level that a far spike arrives on, and one relay for each of them."""
     graph, cuts = done.graph, np.unique(done.level[done.graph.target_core[far[:, 0], far[:, 1]]])
     shift = np.searchsorted(cuts, np.arange(int(done.level.max()) + 1), side="right")
@@ -80,7 +83,7 @@ def _once(done: Repeated, far: Far, chip: Chip, forbidden: Mask | None) -> Repea
     levels = np.concatenate([moved, [r.level + shift[r.level] - 1 for r in relays]]).astype(np.int32)
     places = np.concatenate([done.place, on_chips(np.array([(r.x, r.y) for r in relays], np.int32), chip)])
     return Repeated(
-        _with_relays(graph, relays, levels, chip),
+        _with_relays(graph, relays, done.level, levels, chip, interval),
         levels,
         places,
         (done.shifted + shift[done.shifted]).astype(np.int32),
@@ -137,8 +140,18 @@ def _between(start: I32, end: I32, free: Mask, chip: Chip) -> tuple[int, int]:
     return int(x[good][best]), int(y[good][best])
 
 
-def _with_relays(graph: CoreGraph, relays: list[_Relay], levels: NDArray[np.int32], chip: Chip) -> CoreGraph:
-    """The graph with relay cores behind its own and every delay the difference of two levels."""
+def _with_relays(
+    graph: CoreGraph,
+    relays: list[_Relay],
+    before: NDArray[np.int32],
+    levels: NDArray[np.int32],
+    chip: Chip,
+    interval: int,
+) -> CoreGraph:
+    """The graph with relay cores behind its own and every delay what it was beyond the difference of two levels.
+
+    `before`: levels of its own cores until now. Whole intervals are waited out on the way to a relay.
+    """
     cores, axons, neurons = graph.shape
     types, relay_type = _relay_type(graph.types)
     more = len(relays)
@@ -157,36 +170,54 @@ def _with_relays(graph: CoreGraph, relays: list[_Relay], levels: NDArray[np.int3
             made[name][cores + i, :used] = made[name][core, neuron]
         made["target_core"][core, neuron], made["target_axon"][core, neuron] = cores + i, np.arange(used)
     crossbar, crossbar_of = _crossbars(graph, [len(relay.sends) for relay in relays])
-    before = np.concatenate([graph.delay, np.zeros((more, neurons), np.uint8)])
+    whole = _intervals(graph.delay, graph.target_core, before, interval)
+    delay = np.concatenate([graph.delay, np.zeros((more, neurons), np.uint8)])
+    whole = np.concatenate([whole, np.zeros((more, neurons), np.int32)])
+    entered = graph.input_delay.astype(np.int32) - before[graph.input_core]
     return replace(
         graph,
         types=types,
         crossbar=crossbar,
         crossbar_of=crossbar_of,
-        delay=_delays(made["target_core"], before, levels, chip),
-        input_delay=_input_delays(graph, levels),
+        delay=_delays(made["target_core"], delay, levels, whole, chip),
+        input_delay=_input_delays(graph, levels, entered),
         **made,
     )
 
 
+def _intervals(
+    delay: NDArray[np.uint8], target: NDArray[np.int32], levels: NDArray[np.int32], interval: int
+) -> NDArray[np.int32]:
+    """[C, N] ticks that spikes between cores wait beyond the difference of levels: whole intervals, none without."""
+    due = levels[np.maximum(target, 0)] - levels[:, None]
+    return np.where((target >= 0) & (interval > 0), delay.astype(np.int32) - due, 0).astype(np.int32)
+
+
 def _delays(
-    target: NDArray[np.int32], before: NDArray[np.uint8], levels: NDArray[np.int32], chip: Chip
+    target: NDArray[np.int32],
+    before: NDArray[np.uint8],
+    levels: NDArray[np.int32],
+    whole: NDArray[np.int32],
+    chip: Chip,
 ) -> NDArray[np.uint8]:
-    """[C, N] between cores the difference of their levels, elsewhere as before; raises CompileError beyond the most."""
-    waits = np.where(target >= 0, levels[np.maximum(target, 0)] - levels[:, None], before)
+    """[C, N] between cores the difference of their levels and whole intervals, elsewhere as before; raises CompileError
+    beyond the most, and where the first picture of a chain would come before it is sent.
+    """
+    waits = np.where(target >= 0, levels[np.maximum(target, 0)] - levels[:, None] + whole, before)
+    wrong = (waits > chip.max_delay) | ((target >= 0) & (waits < 1))
     refuse(
         [
             f"core {core}, neuron {neuron}: delay {waits[core, neuron]} with repeaters, allowed 1..{chip.max_delay}; "
-            "try another seed or a smaller board"
-            for core, neuron in np.argwhere(waits > chip.max_delay)[:3]
+            "try another seed, a smaller board or, with a history, another interval"
+            for core, neuron in np.argwhere(wrong)[:3]
         ]
     )
     return waits.astype(np.uint8)
 
 
-def _input_delays(graph: CoreGraph, levels: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """[E] the level of the core that a line enters."""
-    waits = levels[graph.input_core]
+def _input_delays(graph: CoreGraph, levels: NDArray[np.int32], beyond: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """[E] the level of the core that a line enters, and what the host waits `beyond` it."""
+    waits = levels[graph.input_core] + beyond
     if int(waits.max(initial=0)) >= RING:
         raise CompileError(
             f"repeat: an input enters at level {waits.max()} with repeaters, allowed up to {RING - 1}; "

@@ -154,14 +154,6 @@ def score_one_by_one(player: str, config: GameRun, rules: Protocol) -> Score:
     return Score(config.name, player, rules, tuple(returns))
 
 
-def at_once(player: str, config: GameRun) -> bool:
-    """Whether all episodes fit in one batch: a chip that remembers pictures must see an episode's one by one."""
-    if player != "chip":
-        return player in BATCHED
-    with redirect_stdout(StringIO()):
-        return load_chip(config.name, config.root)[1].history == 1
-
-
 def score_at_once(player: str, config: GameRun, rules: Protocol) -> Score:
     """A model, all episodes in one batch: equal to one by one, and several times faster."""
     with redirect_stdout(StringIO()):  # which files are read has been said once
@@ -301,7 +293,7 @@ def play_missing(job: GameRun, player: str, kept: Score | None) -> Score:
     if kept and have >= rules.episodes:
         print(f"{job.name}: {player} keeps its {have} episodes")
         return kept
-    scorer = score_at_once if at_once(player, job) else score_one_by_one
+    scorer = score_at_once if player in BATCHED else score_one_by_one
     return joined(kept, scorer(player, job, replace(rules, seed=rules.seed + have, episodes=rules.episodes - have)))
 
 

@@ -65,8 +65,10 @@ class _Weigh:
             neuron = b.mul(block.index, _LONG(BLOCK))
             self._clear(self.sums)
             with cgutils.for_range(b, self.types, intp=_LONG) as kind:
-                self._one_type(base, kind.index)
-                self._times(b.add(b.add(self.w_at, b.mul(kind.index, self.neurons)), neuron))
+                first, last = (b.load(b.gep(self.starts, [b.add(kind.index, _LONG(more))])) for more in (0, 1))
+                with b.if_then(b.icmp_signed("<", first, last)):
+                    self._one_type(base, first, last)
+                    self._times(b.add(b.add(self.w_at, b.mul(kind.index, self.neurons)), neuron))
             for k, place in enumerate(self.sums):
                 b.store(b.load(place), _vector_at(b, self.total, b.add(neuron, _LONG(LANES * k))), align=2)
 
@@ -74,10 +76,9 @@ class _Weigh:
         for place in places:
             self.b.store(ir.Constant(_VECTOR, None), place)
 
-    def _one_type(self, base: Any, kind: Any) -> None:
-        """Synapses hit by the active axons of one type."""
+    def _one_type(self, base: Any, first: Any, last: Any) -> None:
+        """Synapses hit by the active axons of one type, of some segments."""
         b = self.b
-        first, last = (b.load(b.gep(self.starts, [b.add(kind, _LONG(more))])) for more in (0, 1))
         self._clear(self.hits)
         with cgutils.for_range(b, b.sub(last, first), intp=_LONG) as segment:
             place = b.add(_LONG(1), b.shl(b.add(first, segment.index), _LONG(1)))
@@ -121,16 +122,6 @@ def _lowest(_: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-def _take(_: Any, counters: Any, place: Any, amount: Any) -> Any:
-    """counters[place] (i64), and add an amount to it in the same moment, whoever else does."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        counter = builder.gep(_pointer(context, builder, signature.args[0], args[0]), [args[1]])
-        return builder.atomic_rmw("add", counter, args[2], "monotonic")
-
-    return types.int64(counters, types.int64, types.int64), generate
-
-
 def _last_axis(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return builder.extract_value(context.make_array(kind)(context, builder, value).shape, kind.ndim - 1)
 
@@ -160,4 +151,3 @@ def _ctpop(builder: Any, vector: Any) -> Any:
 weigh: Any = intrinsic(_weigh)
 reaches: Any = intrinsic(_reaches)
 lowest: Any = intrinsic(_lowest)
-take: Any = intrinsic(_take)

@@ -67,6 +67,7 @@ class DistillSettings:
     bf16: bool
     log_updates: int
     checkpoint_s: float
+    eval_start_updates: int
     eval_updates: int
     eval_episodes: int
     report_episodes: int
@@ -77,19 +78,12 @@ class DistillSettings:
         need(self.mode in MODES, "distill.mode", self.mode, ", ".join(MODES))
         for name in ("temperature", "temperature_start"):
             need(getattr(self, name) > 0, f"distill.{name}", getattr(self, name), "above 0")
-        for name in (
-            "cool_updates",
-            "updates",
-            "batch",
-            "envs",
-            "log_updates",
-            "eval_updates",
-            "eval_episodes",
-            "report_episodes",
-        ):
+        counts = "cool_updates updates batch envs log_updates eval_updates eval_episodes report_episodes"
+        for name in counts.split():
             need(getattr(self, name) >= 1, f"distill.{name}", getattr(self, name), "1 or more")
         for name in ("online_epsilon", "epsilon"):
             need(0 <= getattr(self, name) <= 1, f"distill.{name}", getattr(self, name), "0 to 1")
+        need(self.eval_start_updates >= 0, "distill.eval_start_updates", self.eval_start_updates, "0 or more")
         need(self.calibrate_batches >= 1, "distill.calibrate_batches", self.calibrate_batches, "1 or more")
 
 
@@ -313,7 +307,8 @@ def distil(config: DistillRun, distiller: Distiller, board: Board, stop: Stop) -
             told = {tag: float(value) for tag, value in metrics.items()} | distiller.own_scores()
             board.write(distiller.update, told | distiller.student.health() | {"time/wall_s": distiller.wall_s})
             ticker.show(distiller.update, "  ".join(f"{k.split('/')[-1]} {v:.4f}" for k, v in told.items()))
-        judged = distiller.update % own.eval_updates == 0 or distiller.update == own.updates
+        due = distiller.update >= own.eval_start_updates and distiller.update % own.eval_updates == 0
+        judged = due or distiller.update == own.updates
         if judged:
             ticker.say(_keep_best(config, distiller, board))
         # With every judgement too: a run that goes on must know what it has to beat.

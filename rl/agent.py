@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -85,6 +86,7 @@ class Agent(ABC, Generic[B]):
             self.online.parameters(), lr=settings.learning_rate, eps=settings.adam_epsilon, foreach=True
         )
         self.updates = 0
+        self.average: Callable[[list[Tensor]], None] | None = None  # of gradients over processes, in place
 
     @abstractmethod
     def _goal(self, part: B) -> Tensor:
@@ -112,6 +114,8 @@ class Agent(ABC, Generic[B]):
         parts = [part.result() for part in gradients]
         for index, parameter in enumerate(self.online.parameters()):
             parameter.grad = torch.stack([grads[index].float() for grads, _, _ in parts]).sum(dim=0)
+        if self.average:
+            self.average([parameter.grad for parameter in self.online.parameters() if parameter.grad is not None])
         norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), self._settings.max_grad_norm)
         for group in self._optimiser.param_groups:
             group["lr"] = rate

@@ -26,11 +26,40 @@ def settings(kind: type[T], tree: Mapping[str, Any]) -> T:
     return build(kind, {k: v for k, v in tree.items() if k in own or k not in SECTIONS}, "config")
 
 
+class JobError(Exception):
+    """A job of a sweep that ended with a status other than 0: its argument."""
+
+
+class Halt:
+    """The signal that ends a sweep, 0 while it goes on: jobs under way save and end, the others do not begin."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def watch(self) -> None:
+        """In the process that began the sweep: leave the first Ctrl-C to the jobs; a second one ends at once."""
+        signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        signal.signal(number, signal.default_int_handler)
+        print("jobs of this machine save and end, the same command goes on; once more ends at once", file=sys.stderr)
+
+
+HALT = Halt()
+
+
 def launch(main: Callable[[], None]) -> None:
     """Begin a command: what hydra refuses on the command line or in a file is one clear message, as our own errors."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises what it would print over several lines
+    if {"-m", "--multirun"} & set(sys.argv[1:]):
+        HALT.watch()
     try:
         main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except JobError as failed:
+        sys.exit(failed.args[0])
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf") or os.environ.get("SPIKECADE_TRACE"):
             raise
@@ -47,7 +76,8 @@ def _refusal(error: Exception) -> str:
         groups = [folder.name for folder in CONF.iterdir() if folder.is_dir()] if path == key else []
         return path.removesuffix(str(key)) + unknown(str(key), [*map(str, group), *groups])
     lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines() if line.strip()]
-    return "; ".join(line for line in lines if not line.startswith(("See ", "To append", "Set the environment")))
+    said = "; ".join(line for line in lines if not line.startswith(("See ", "To append", "Set the environment")))
+    return f"{said}; some launchers need an extra, see docs/scaling.md" if "'hydra/launcher/" in said else said
 
 
 def run(main: Callable[[], int]) -> None:

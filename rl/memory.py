@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 RESERVE = 256 << 20  # bytes left for everything else
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+# Files of a control group, version 2 and 1: limit, use, and the prefix of counters that take in the groups below.
+FILES = {2: ("memory.max", "memory.current", ""), 1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")}
 
 
 def available_bytes() -> int | None:
@@ -31,13 +35,34 @@ def _machine_bytes() -> int | None:
 
 
 def _container_bytes() -> int | None:
-    folder = Path("/sys/fs/cgroup")
+    """The least that any control group above this process leaves it; None without a limit."""
+    known = [left for version, folder in _groups() if (left := _left(folder, *FILES[version])) is not None]
+    return min(known) if known else None
+
+
+def _groups() -> Iterator[tuple[int, Path]]:
+    """(version, folder) of this process's groups and of those above them, as far as they can be seen from here."""
     try:
-        limit, used = (folder / "memory.max").read_text().strip(), (folder / "memory.current").read_text().strip()
-        cache = [
-            line.split()[1] for line in (folder / "memory.stat").read_text().splitlines() if line.startswith("file ")
-        ]
+        lines = OWN_CGROUPS.read_text().splitlines()
     except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        version, top = (1, CGROUPS / "memory") if controllers else (2, CGROUPS)
+        # Inside a container the path may be the host's: then the top is the container's own group.
+        folder = top / path.strip("/")
+        yield from ((version, each) for each in (folder, *folder.parents) if each.is_relative_to(top))
+
+
+def _left(folder: Path, limit_name: str, used_name: str, prefix: str) -> int | None:
+    try:
+        limit, used = (folder / limit_name).read_text().strip(), int((folder / used_name).read_text())
+        counters = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        return None
+    if limit == "max" or int(limit) >= 1 << 60:  # version 1 writes "none" as the largest number
         return None
     # The page cache counts as used but is given back on demand.
-    return None if limit == "max" else int(limit) - int(used) + int(cache[0] if cache else 0)
+    return int(limit) - used + sum(int(counters.get(f"{prefix}{kind}_file", 0)) for kind in ("active", "inactive"))

@@ -6,6 +6,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -20,10 +21,12 @@ from omegaconf import DictConfig, OmegaConf
 from rl.board import Board, Ticker
 from rl.charts import TRAINING
 from rl.checkpoint import load_policy, save_policy
-from rl.command import Stop, launch, only_one, run, settings
+from rl.command import Stop, launch, only_one, settings
 from rl.files import write_json
 from rl.frames import Frames
 from rl.manifest import versions
+from rl.parallel import team
+from rl.sweep import run_or_sweep
 from rl.trainer import TeacherRun, Trainer
 
 LOG_FRAMES = 40_000  # between two lines of metrics
@@ -31,13 +34,14 @@ LOG_FRAMES = 40_000  # between two lines of metrics
 
 def train(config: TeacherRun, trainer: Trainer, board: Board, folder: Path, stop: Stop) -> bool:
     """Run to the end of the budget, to the score that is enough, or to a signal; True when the job is done."""
-    own = config.teacher
+    own, agree = config.teacher, trainer.team.agree
     board.charts(TRAINING)
     saved_s, next_eval = time.monotonic(), (trainer.frames // own.eval_frames + 1) * own.eval_frames
-    enough, judged = _reached(trainer.best, own.stop_score), -1
+    judged = -1
+    halt, enough = agree(stop.signal, _reached(trainer.best, own.stop_score))
     log = Log(trainer, board, max(1, min(LOG_FRAMES, own.train_frames // 20)))
     with Ticker(own.train_frames, trainer.frames, unit="frames") as ticker:
-        while trainer.frames < own.train_frames and not stop and not enough:
+        while trainer.frames < own.train_frames and not halt and not enough:
             log.add(trainer.step())
             ticker.show(trainer.frames, progress(trainer))
             if trainer.frames >= next_eval:
@@ -45,14 +49,30 @@ def train(config: TeacherRun, trainer: Trainer, board: Board, folder: Path, stop
                 score = _keep_best(trainer, board, folder, own.eval_episodes)
                 ticker.say(f"{trainer.frames / 1e6:.2f}M frames: evaluation {score:.1f}, best {trainer.best:.1f}")
                 enough = _reached(score, own.stop_score)
-            if time.monotonic() - saved_s >= own.checkpoint_s:
+            late = time.monotonic() - saved_s >= own.checkpoint_s
+            halt, enough, due = agree(stop.signal, enough, late)
+            if due:
                 _save(trainer, board)
                 saved_s = time.monotonic()
     log.write()
+    stop.signal = stop.signal or halt
     if not stop and not enough and trainer.frames != judged:  # the last word of the schedule counts too
         _keep_best(trainer, board, folder, own.eval_episodes)
     _save(trainer, board)
     return not stop
+
+
+def follow(config: TeacherRun, trainer: Trainer, stop: Stop) -> int:
+    """What the other processes of a team do until the first one ends: its steps and its saves; the exit status."""
+    halt, enough = trainer.team.agree(stop.signal, False)
+    while trainer.frames < config.teacher.train_frames and not halt and not enough:
+        trainer.step()
+        halt, enough, due = trainer.team.agree(stop.signal, False, False)
+        if due:
+            trainer.save()
+    trainer.save()
+    stop.signal = stop.signal or halt
+    return stop.status()
 
 
 def progress(trainer: Trainer) -> str:
@@ -135,6 +155,7 @@ def report(config: TeacherRun, trainer: Trainer, folder: Path) -> dict[str, Any]
         "policy": policy.digest,
         "policy_frames": policy.training["frames"],
         "frames": trainer.frames,
+        "processes": trainer.team.size,
         "wall_s": trainer.wall_s,
         "score": score.to_json(),
         "settings": asdict(config),
@@ -146,19 +167,26 @@ def report(config: TeacherRun, trainer: Trainer, folder: Path) -> dict[str, Any]
 
 @hydra.main(version_base=None, config_path="../conf", config_name="teacher")
 def main(tree: DictConfig) -> None:
-    """Train, or go on training."""
+    """Train, or go on training; every job of a sweep below a root of its own."""
+    run_or_sweep(tree, begin)
+
+
+def begin(tree: DictConfig) -> int:
     text = OmegaConf.to_yaml(tree, resolve=True)
-    run(lambda: command(settings(TeacherRun, OmegaConf.to_container(tree, resolve=True)), text))  # type: ignore[arg-type]
+    return command(settings(TeacherRun, OmegaConf.to_container(tree, resolve=True)), text)  # type: ignore[arg-type]
 
 
 def command(config: TeacherRun, text: str) -> int:
     folder = Path(config.root) / config.name / "teacher"
-    with only_one(folder):
+    with team() as us, only_one(us.folder(folder)):
         stop = Stop()
-        trainer = Trainer(config, folder)
+        trainer = Trainer(config, folder, us)
+        if us.rank:
+            with closing(trainer):
+                return follow(config, trainer, stop)
         if trainer.resumed:
             print(f"{folder}: going on at {trainer.frames:,} frames; the envs begin new episodes")
-        with Board(folder, trainer.frames if trainer.resumed else None) as board:
+        with Board(folder, trainer.frames) as board:  # a run killed before its first checkpoint left lines, too
             board.text("config", f"```\n{text}\n```")
             try:
                 done = train(config, trainer, board, folder, stop)

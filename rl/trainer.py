@@ -19,6 +19,7 @@ from rl.frames import STACK, BlockStacks, Frames, blocks
 from rl.games import SEEDS, EnvSettings, VectorGame, VectorStep
 from rl.manifest import versions
 from rl.network import NetworkSettings
+from rl.parallel import ALONE, Team
 from rl.pqn import Pqn, PqnSettings, Rollouts
 from rl.predictions import Predictions
 from rl.replay import Replay
@@ -90,6 +91,13 @@ class TeacherRun:
         need(fits, "teacher.learn_start_frames", own.learn_start_frames, f"{low} to {high} with this replay")
 
 
+def _need_start(config: TeacherRun, team: Team) -> None:
+    """Each process of a team begins with its part of the frames, which must suffice to sample from."""
+    low = team.size * 2 * config.teacher.envs * (config.teacher.agent.n_steps + 1) * config.env.frames_per_step
+    start, allowed = config.teacher.learn_start_frames, f"{low} or more for {team.size} processes"
+    need(team.size == 1 or start >= low, "teacher.learn_start_frames", start, allowed)
+
+
 def rate_at(frames: int, own: TeacherSettings) -> float:
     """Learning rate: flat, over `rate_decay_frames` linear down to a share `rate_final` of it, held to the end."""
     left = min(1.0, max(0, own.train_frames - own.rate_hold_frames - frames) / own.rate_decay_frames)
@@ -104,19 +112,20 @@ def epsilon_at(frames: int, final: float, decay_frames: int) -> float:
 class Trainer:
     """Acts, plays and learns at once: a step's gradients are computed while its actions are chosen and played."""
 
-    def __init__(self, config: TeacherRun, folder: Path) -> None:
-        self._config, self._own, self._folder = config, config.teacher, folder
+    def __init__(self, config: TeacherRun, folder: Path, team: Team = ALONE) -> None:
+        self._config, self._own, self.team = config, config.teacher, team
+        _need_start(config, team)
         torch.set_num_threads(1)  # learners are threads of ours
         torch.manual_seed(self._own.seed)
-        self._rng = np.random.default_rng(self._own.seed)
-        self._store = StateStore(folder / "state", self._identity())
+        self._rng = np.random.default_rng([self._own.seed, team.rank] if team.rank else self._own.seed)
+        self._store = StateStore(team.folder(folder) / "state", self._identity())
         saved = self._store.newest()
-        self.frames, self._wall_s = 0, 0.0
-        self.best: float | None = None  # the best evaluation, whose policy is kept
-        if saved:
-            self.frames, self._wall_s, self.best = saved.facts["frames"], saved.facts["wall_s"], saved.facts["best"]
+        facts: dict[str, Any] = saved.facts if saved else {"frames": 0, "wall_s": 0.0, "best": None}
+        self.frames: int = team.share(facts["frames"])
+        self._wall_s: float = team.share(facts["wall_s"])
+        self.best: float | None = team.share(facts["best"])  # the best evaluation, whose policy is kept
         # Envs cannot be saved: a resumed run begins new episodes, from seeds that no earlier part has used.
-        env_seed = self._own.seed + 1000 * (1 + self.frames)
+        env_seed = self._own.seed + 1000 * (1 + self.frames) + SEEDS // team.size * team.rank
         self._games = VectorGame(config.name, config.env, self._own.envs, env_seed % SEEDS, self._own.env_threads)
         self._replay: Replay | None = None
         self._rollouts: Rollouts | None = None
@@ -133,8 +142,12 @@ class Trainer:
         self.predictions = Predictions(self._own.envs, self._own.agent.gamma)
         self._shares = dict.fromkeys(SHARES, 0.0)
         self.resumed = saved is not None
+        self._all_ready = False
         if saved:
             self._resume(saved)
+        if team.size > 1:
+            self._agent.average = team.average
+            self._agent.load(team.share(self._agent.state()))
 
     def _identity(self) -> dict[str, Any]:
         """What a run cannot change half-way."""
@@ -143,7 +156,8 @@ class Trainer:
         return {"game": self._config.name, "env": asdict(self._config.env), **shape}
 
     def _resume(self, saved: Saved) -> None:
-        self._agent.load(saved.tensors)
+        if not self.team.rank:
+            self._agent.load(saved.tensors)
         torch.set_rng_state(saved.tensors["torch_rng"])
         self._rng.bit_generator.state = saved.facts["rng"]
         self._returns.extend(saved.facts["returns"])
@@ -162,8 +176,8 @@ class Trainer:
         return self._wall_s
 
     def save(self) -> None:
-        """A checkpoint: all that the run needs to go on."""
-        tensors = self._agent.state() | {"torch_rng": torch.get_rng_state()}
+        """A checkpoint: all that the run needs to go on. The first process of a team keeps the nets for all."""
+        tensors = ({} if self.team.rank else self._agent.state()) | {"torch_rng": torch.get_rng_state()}
         facts = {
             "frames": self.frames,
             "wall_s": self._wall_s,
@@ -189,7 +203,7 @@ class Trainer:
         learned = time.monotonic()
         self._note(stacks, values, actions, step)
         end = time.monotonic()
-        self.frames += self._own.envs * self._config.env.frames_per_step
+        self.frames += self.team.size * self._own.envs * self._config.env.frames_per_step
         self._wall_s += end - start
         spent = (sampled - start, acted - sampled, played - acted, learned - played, end - learned)
         for name, seconds in zip(self._shares, spent, strict=True):
@@ -206,7 +220,10 @@ class Trainer:
         if self._rollouts:
             return self._rollouts.waiting > 0
         assert self._replay
-        return self._replay.size * self._config.env.frames_per_step >= self._own.learn_start_frames
+        if not self._all_ready:  # a process that learned before the others would wait for gradients that never come
+            held = self.team.size * self._replay.size * self._config.env.frames_per_step
+            self._all_ready = not any(self.team.agree(held < self._own.learn_start_frames))
+        return self._all_ready
 
     def _sample(self) -> Any:
         agent = self._own.agent

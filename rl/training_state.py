@@ -79,6 +79,8 @@ class StateStore:
     def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], replay: Replay | None) -> None:
         """Write a state; what it needs of the replay, if there is one, goes into a new segment first."""
         count = self._count + 1
+        # A damaged state of this number goes first: killed between the two writes, it must not meet the new segment.
+        (self._folder / f"state-{count:06}.safetensors").unlink(missing_ok=True)
         segments = [] if replay is None else self._segment(replay, f"replay-{count:06}.safetensors")
         whole = {**facts, "identity": _plain(self._identity), "count": count}
         whole |= {"segments": [s[0] for s in segments], "stops": [s[1] for s in segments]}
@@ -97,7 +99,9 @@ class StateStore:
         return [s for s in segments if (np.array(s[1]) > oldest).any()]
 
     def _clean(self, needed: set[str]) -> None:
-        """Remove states beyond the last two and segments that neither of them reads."""
+        """Remove states beyond the last two, segments that neither of them reads, and what a kill left half-written."""
+        for path in self._folder.glob("*.part"):
+            path.unlink()
         states = sorted(self._folder.glob("state-*.safetensors"))
         for path in states[:-KEEP]:
             path.unlink()
@@ -108,7 +112,7 @@ class StateStore:
 
 def write_segment(path: Path, rows: Rows) -> None:
     """Rows of the replay, frames compressed: some 40 to 400 bytes each instead of 7,056."""
-    packed = zstandard.ZstdCompressor(level=1).compress(rows.cells.tobytes())
+    packed = zstandard.ZstdCompressor(level=1).compress(np.ascontiguousarray(rows.cells))  # a view, no second copy
     tensors = {name: torch.from_numpy(getattr(rows, name)) for name in ("begin", "stop", "action", "reward", "flags")}
     tensors["cells"] = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
     write_tensors(path, SEGMENT, {"rows": len(rows.action)}, tensors)

@@ -114,6 +114,7 @@ TINY = DistillSettings(
     bf16=True,
     log_updates=2,
     checkpoint_s=1e9,
+    eval_start_updates=0,
     eval_updates=3,
     eval_episodes=2,
     report_episodes=2,

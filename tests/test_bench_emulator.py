@@ -29,9 +29,11 @@ TINY = emulator.Effort(
     frames=(30,),
     line=(3, 4),
     batches=(2, 5),
+    like_ranc=(2, 3),
+    like_ranc_ticks=4,
 )
 ARGUMENTS = ["--runs=1", "--ticks=3", "--plain-ticks=1", "--full-ticks=2", "--read-bytes=4096", "--count-rounds=2"]
-ARGUMENTS += ["--full=3", "--frames", "15", "--line", "2", "--batches", "3"]
+ARGUMENTS += ["--full=3", "--frames", "15", "--line", "2", "--batches", "3", "--like-ranc", "2", "2"]
 
 
 def test_every_engine_is_measured_beside_the_limits_of_the_machine():
@@ -54,6 +56,8 @@ def test_every_engine_is_measured_beside_the_limits_of_the_machine():
         ("frame through 30 cores, lazy engine, held", "ms"),
         ("dense engine, a core and tick of 3", "ns"),
         ("dense engine, a core and tick of 4", "ns"),
+        ("a graph like RANC's of 6 cores, a core and tick, dense engine", "ns"),
+        ("a graph like RANC's of 6 cores, a core and tick, lazy engine", "ns"),
         (f"limit: memory read, {threads} threads", "GB/s"),
         (f"limit: words counted in cache, {threads} threads", "10^9/s"),
     ]
@@ -68,6 +72,7 @@ def test_the_bound_is_the_slower_of_reading_and_counting():
     rows = [
         row("full chip of 5 cores, no neuron with memory, dense engine", "ms/tick", 3.0),
         row("full chip of 5 cores, all neurons with memory, dense engine", "ms/tick", 9.0),
+        row("a graph like RANC's of 6 cores, a core and tick, dense engine", "ns", 700.0),
         row("limit: memory read, 2 threads", "GB/s", 1e-3),
         row("limit: words counted in cache, 2 threads", "10^9/s", 1e-6),
     ]
@@ -79,6 +84,8 @@ def test_the_bound_is_the_slower_of_reading_and_counting():
     assert roof["bound_ms"] == max(roof["memory_ms"], roof["counting_ms"])
     assert roof["times_the_bound"] == pytest.approx(3.0 / roof["bound_ms"])
     assert roof["times_faster_than_ranc_quoted_low"] == pytest.approx(0.35 * 5 / 3.0)
+    assert roof["like_ranc_times_faster_low"] == pytest.approx(500)
+    assert "takes one of our threads 700 ns, 500..714 times." in emulator.in_words(roof)
     assert "RANC's simulator, quoted at 0.35..0.5 ms" in emulator.in_words(roof)
 
 

@@ -40,7 +40,10 @@ def a_build(root, games=("Pong",), board="ns1e", **changes):
     return build.BuildRun(
         games,
         str(root),
-        build.ChipSettings(**{"board": board, "seed": 0, "host_copies": 1, "reduce": (), "interval": 33} | changes),
+        build.ChipSettings(
+            **{"board": board, "seed": 0, "host_copies": 1, "reduce": (), "interval": 33, "broken_routers": ()}
+            | changes
+        ),
     )
 
 
@@ -48,9 +51,9 @@ def a_verify(root, games=("Pong",)):
     return verify.VerifyRun(games, str(root), ENV, verify.VerifySettings(decisions=12, plain_decisions=2, seed=1))
 
 
-def a_play(root, player="chip", view="none", name="Pong", seconds=0.2, env=ENV, **pace):
+def a_play(root, player="chip", view="none", name="Pong", seconds=0.2, env=ENV, chip=None, **pace):
     realtime = RealtimeSettings(**{"seconds": seconds, "pictures_per_s": 30, "frames_per_picture": 2} | pace)
-    return play.PlayRun(name, str(root), env, play.PlaySettings(player, view, 1, realtime))
+    return play.PlayRun(name, str(root), env, play.PlaySettings(player, chip, view, 1, realtime))
 
 
 def a_score(root, players=("spec",), name="Pong", video_seconds=0.0, protocol="nature"):
@@ -96,7 +99,8 @@ def test_build_writes_a_chip_that_equals_its_student_and_a_report(root, capsys):
     assert facts["file_bytes"] == (root / "Pong" / CHIP).stat().st_size
     assert (facts["what"], facts["games"], facts["latency_ticks"]) == ("chip", ["Pong"], compiled.latency_ticks)
     assert facts["usage"]["total"]["cores"] == [compiled.graph.shape[0], 4096]
-    assert facts["settings"]["chip"] == {"board": "ns1e", "seed": 0, "host_copies": 1, "reduce": [], "interval": 33}
+    chip = {"board": "ns1e", "seed": 0, "host_copies": 1, "reduce": [], "interval": 33, "broken_routers": []}
+    assert facts["settings"]["chip"] == chip
     assert "student" in origin
     assert facts["versions"]["numpy"] == np.__version__
     assert "cores" in capsys.readouterr().out

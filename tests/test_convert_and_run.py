@@ -340,7 +340,8 @@ def test_a_chip_takes_no_graph_of_another_student(tmp_path: Path, capsys: Any) -
     assert "chip.npz: the graph is not one of this student" in capsys.readouterr().err
     save_graph(replace(random_graph(1, cores=chip.graph.shape[0], axons=70, neurons=44)), tmp_path / "g.npz")
     assert convert.main(arguments) == 1
-    assert "no legal compiled student" in capsys.readouterr().err
+    assert "the graph is not one of this student, name its own chip\n" in (told := capsys.readouterr().err)
+    assert "limits broken\ncore 0, " in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["chip.npz", "g.npz"]
 
 

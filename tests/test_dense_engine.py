@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from deploy.cores import CoreGraph, NeuronTypes
 from deploy.damage import no_damage, random_damage
-from deploy.dense import FEW, DenseEngine, threads_for
+from deploy.dense import DenseEngine
 from deploy.dense_kernels import CHUNK, MEMORY, MEMORYLESS, SCALAR
 from deploy.dense_layout import NARROW, distinct_rows, layout_of, order_axons, ways
 from deploy.emulator import EmulationError, Emulator
 from deploy.engines import record
+from deploy.team import FEW, Team, threads_for
 
 
 def lines_of(graph: CoreGraph, ticks: int, seed: int) -> np.ndarray[Any, Any]:
@@ -131,6 +132,75 @@ def test_the_lowest_core_is_blamed_whichever_thread_meets_it() -> None:
             message = rf"^tick {int(odd)}, core {CHUNK + 1}, neuron 1: potential beyond"
             with pytest.raises(EmulationError, match=message):
                 engine.step(np.zeros(1, bool))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_fault_amid_many_ticks_stops_the_whole_team_there(threads: int) -> None:
+    """And the team runs again afterwards: no thread is left waiting for another."""
+    cores = 3 * CHUNK
+    graph = random_graph(1, cores=cores, axons=3, neurons=2, lines=1)
+    runaway = NeuronTypes.of(np.zeros((1, 1)), [200], alpha=1 << 20, gamma=2, initial=391_500)
+    bad = np.zeros((cores, 2), np.uint16)
+    bad[-2, 1] = 1
+    graph = replace(graph, axon_type=np.zeros((cores, 3), np.uint8), types=runaway, neuron_type=bad)
+    engine, lines = DenseEngine(graph, threads=threads), np.zeros(1, bool)
+    for _ in range(3):
+        engine.reset()
+        with pytest.raises(EmulationError, match=rf"^tick 8, core {cores - 2}, neuron 1: potential beyond"):
+            engine.hold(lines, 30)
+        engine.reset()
+        engine.hold(lines, 8)
+        assert engine.tick == 8 and engine.potential[-2, 1] == 391_500 + 8 * 200
+
+
+def test_helpers_go_home_where_the_first_thread_never_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = random_graph(2)
+    engine, lines = DenseEngine(graph, threads=3), lines_of(graph, 6, 1)
+    expected = record(DenseEngine(graph, threads=1), lines).digest
+    part = Team._part
+
+    def interrupted(team: Team, plan: Any, first: int, thread: int) -> int:
+        if thread == 0:
+            raise KeyboardInterrupt
+        return part(team, plan, first, thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Team, "_part", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.hold(lines[0], 5)
+    assert engine.tick == 0
+    assert record(engine, lines).digest == expected
+
+
+def two_halves(seed: int, memory: bool) -> CoreGraph:
+    """Full cores whose second half repeats the first, but for a synapse of core 1 and a neuron of core 3."""
+    graph = random_graph(seed, cores=8, neurons=256)
+    kinds = len(graph.types.leak) // 2
+    neuron_type = 1 + (graph.neuron_type % kinds) + np.uint16(kinds if memory else 0)
+    neuron_type[:, 128:] = neuron_type[:, :128]
+    crossbar = graph.crossbar.copy()
+    crossbar[:, :, 128:] = crossbar[:, :, :128]
+    crossbar[1, 0, 200] ^= np.uint64(2)
+    neuron_type[3, 255] = 0
+    of = np.arange(8, dtype=np.int32)
+    return replace(graph, crossbar=crossbar, crossbar_of=of, neuron_type=neuron_type.astype(np.uint16))
+
+
+@pytest.mark.parametrize("memory", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_cores_of_two_equal_halves_are_evaluated_by_half(seed: int, memory: bool) -> None:
+    graph = two_halves(seed, memory)
+    found = layout_of(graph, no_damage(graph))
+    expected = [] if memory else [0, 2, 4, 5, 6, 7]
+    assert np.flatnonzero(found.twin).tolist() == expected
+    assert found.blocks.tolist() == [1 if core in expected else 2 for core in range(8)]
+    damage = random_damage(graph, neurons=0.002, lost=0.2, seed=seed)
+    for harm in (no_damage(graph), damage):
+        plain, dense = Emulator(graph, damage=harm), DenseEngine(graph, damage=harm, threads=2)
+        for row in lines_of(graph, 12, seed):
+            assert np.array_equal(plain.step(row), dense.step(row))
+            assert np.array_equal(plain.potential, dense.potential)
+            assert np.array_equal(plain.pins(), dense.pins())
 
 
 def test_small_graphs_run_on_one_thread() -> None:

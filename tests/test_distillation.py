@@ -170,6 +170,12 @@ def test_the_best_student_is_kept(root, monkeypatch):
     assert [line["eval/share"] for line in lines(config) if "eval/share" in line] == [4, 4, 1]
 
 
+def test_judging_begins_where_it_is_set_and_the_end_is_always_judged(root):
+    config = tiny_run(root, mode="offline")
+    go(replace(config, distill=replace(config.distill, updates=7, eval_updates=2, eval_start_updates=4)))
+    assert [line["at"] for line in lines(config) if "eval/share" in line] == [4, 6, 7]
+
+
 def test_a_share_is_measured_between_random_play_and_the_teacher(root):
     policy = replace(teacher("Pong", root / "other"), training={"score": {"mean": 19.3}})
     rules = protocol("nature", 2, 0)
@@ -230,6 +236,7 @@ WRONG = [
     ("temperature", 0.0, "above 0"),
     ("temperature_start", -0.5, "above 0"),
     ("cool_updates", 0, "1 or more"),
+    ("eval_start_updates", -1, "0 or more"),
     ("updates", 0, "1 or more"),
     ("batch", 1, "2 or more"),
     ("envs", 0, "1 or more"),

@@ -166,6 +166,68 @@ def test_a_potential_out_of_range_is_refused_in_its_tick(kind: Any, sign: int) -
         engine.hold(np.array([False]), 5)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(0, 2), st.integers(9, 15))
+def test_graphs_that_overflow_do_so_in_the_same_tick_and_neuron_everywhere(seed: int, gamma: int, bits: int) -> None:
+    """20 bits: no engine wraps, clamps or goes on. Imported graphs are not bounded by the compiler."""
+    graph = random_graph(seed, cores=4, axons=21, neurons=23)
+    rng, kinds = np.random.default_rng(seed), len(graph.types.leak)
+    wide = rng.integers(-(1 << bits), 1 << bits, graph.types.weight.shape)
+    graph = with_types(
+        graph, weight=wide, gamma=np.full(kinds, gamma), beta=np.full(kinds, 1 << 17), kappa=np.zeros(kinds)
+    )
+    lines = rng.random((40, graph.n_inputs)) < 0.5
+    ends = [_until_it_overflows(kind(graph), lines) for kind in ENGINES.values()]
+    assert ends[0] == ends[1] == ends[2]
+
+
+def _until_it_overflows(engine: Engine, lines: np.ndarray[Any, Any]) -> tuple[int, str, bytes]:
+    """(ticks done, how it ended, every spike until then)"""
+    spikes = b""
+    for tick, row in enumerate(lines):
+        try:
+            spikes += engine.step(row).tobytes()
+        except EmulationError as error:
+            return tick, str(error), spikes
+        assert np.abs(engine.potential).max() <= MAX_POTENTIAL + (1 << 18), "after a reset by 18 bits at most"
+    return len(lines), "within 20 bits", spikes
+
+
+def test_many_ticks_at_once_are_the_ticks_one_by_one(kind: Any) -> None:
+    graph = random_graph(5, neurons=130)
+    rng = np.random.default_rng(1)
+    one, many, lines = kind(graph), kind(graph), rng.random((17, graph.n_inputs)) < 0.4
+    for engine in (one, many):
+        engine.hold(lines[0], 3)
+    expected = np.stack([one.step(row) for row in lines])
+    found = many.spikes(lines)
+    assert (found.dtype, found.shape) == (np.uint64, (17, 5, 3))
+    bits = np.unpackbits(found.view(np.uint8), axis=2, count=130, bitorder="little").astype(bool)
+    assert np.array_equal(bits, expected) and expected.any(axis=(1, 2)).all()
+    assert many.tick == one.tick == 20 and np.array_equal(many.potential, one.potential)
+    assert np.array_equal(many.fired, one.fired) and np.array_equal(many.pins(), one.pins())
+    assert many.spikes(lines[:0]).shape == (0, 5, 3) and many.tick == 20
+    assert np.array_equal(many.spikes(np.asfortranarray(lines)), one.spikes(lines))
+    message = rf"^input: uint8 \[17, {graph.n_inputs}\], must be bool \[T, {graph.n_inputs}\]; give one value a line$"
+    with pytest.raises(EmulationError, match=message):
+        many.spikes(lines.astype(np.uint8))
+
+
+def test_a_potential_out_of_range_is_refused_in_its_tick_of_many(kind: Any) -> None:
+    graph = one_neuron(np.array([0]), 1, leak=200, alpha=1 << 20, gamma=2)
+    with pytest.raises(EmulationError, match=rf"^tick {MAX_POTENTIAL // 200}, core 0, neuron 0: potential beyond"):
+        kind(graph).spikes(np.zeros((2000, 1), bool))
+
+
+def test_a_long_record_is_that_of_its_parts(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = random_graph(7)
+    lines = np.random.default_rng(1).random((23, graph.n_inputs)) < 0.4
+    whole = record(kind(graph), lines)
+    monkeypatch.setattr("deploy.engines.AT_ONCE", 5 * 71 * 4)  # four ticks
+    assert record(kind(graph), lines).digest == whole.digest
+    assert record(kind(graph), lines[:0]).tick.shape == (0,) and whole.tick.max() == 22
+
+
 def test_wide_weights_are_watched_even_without_memory(kind: Any) -> None:
     inputs = 13
     graph = one_neuron(np.zeros(inputs), inputs, weight=[[32_000]])

@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import islice
 from math import ceil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from run_cases import ENV, small_student
 from deploy import build, convert, inspect, score, verify
 from deploy.activity import record_held
 from deploy.batch import BatchRunner
+from deploy.checks import compiled_violations
 from deploy.chip import CHIPS, Chip, CompileError
 from deploy.compiled import KIND, VERSION, Compiled, check_compiled, load_compiled, save_compiled
 from deploy.compiler import compile_spec
@@ -32,14 +32,15 @@ from deploy.engines import ENGINES
 from deploy.files import FormatError, read_arrays, write_arrays
 from deploy.players import ChipPlayer, SpecPlayer
 from deploy.runner import ChipRunner
+from deploy.score import GameRun, ScoreSettings
 from deploy.spec import KIND as SPEC_KIND
 from deploy.spec import Conv, SpecError, StudentSpec, load_spec, save_spec
 from deploy.usage import usage_text
 from deploy.verification import Verifier, first_difference
-from deploy.wave import WaveRunner
 from rl.games import ScalarGame
-from rl.loop import RandomPlayer, moments
+from rl.loop import Epsilon, RandomPlayer, moments
 from rl.rollouts import Rollouts
+from rl.scores import Protocol, evaluate
 from rl.settings import SettingsError
 from rl.stages import CHIP, STUDENT
 
@@ -274,16 +275,26 @@ def test_votes_that_come_after_the_next_picture_are_refused() -> None:
     assert compile_spec(remembering(1), TINY, interval=2).interval == 0, "without a history it does not matter"
 
 
-@pytest.mark.parametrize("kind", [BatchRunner, WaveRunner])
-def test_a_chip_that_remembers_is_not_evaluated_picture_by_picture(kind: Any) -> None:
-    compiled = compile_spec(remembering(2), TINY)
-    with pytest.raises(EmulationError, match=r"chip: history of 2 pictures, allowed 1 where each is evaluated alone"):
-        kind(compiled)
+NEAR = replace(TINY, name="near", reach=5)
 
 
-def test_a_history_on_a_board_that_needs_repeaters_is_refused() -> None:
-    with pytest.raises(CompileError, match=r"near: \d+ spikes beyond its reach of 3, allowed 0 with a history, whose"):
-        compile_spec(remembering(2), replace(TINY, name="near", reach=3))
+@pytest.mark.parametrize("kind", [Emulator, LazyEngine])
+def test_a_history_goes_on_through_repeaters(kind: Any) -> None:
+    spec = remembering(2)
+    compiled, within = compile_spec(spec, NEAR, interval=9), compile_spec(spec, TINY, interval=9)
+    assert compiled.usage.stages[-1].name == "repeaters" and compiled.latency_ticks > within.latency_ticks
+    obs = episode(spec, 12, 1)
+    expected = spec.run(spec.transduce(obs))
+    assert np.array_equal(stream(compiled, spec, obs, kind), expected)
+    assert np.array_equal(BatchRunner(compiled).answers(spec.transduce(obs)), expected)
+    assert list(compiled_violations(compiled.graph, compiled.level, compiled.interval)) == []
+
+
+def test_repeaters_that_a_history_has_no_time_for_are_refused() -> None:
+    with pytest.raises(CompileError, match=r"interval: found 3 ticks from picture to picture, must be 4 or more with"):
+        compile_spec(remembering(2), NEAR, interval=3)
+    with pytest.raises(CompileError, match=r"neuron 40: delay 10 with repeaters, allowed 1\.\.9; try another seed, a"):
+        compile_spec(remembering(3), NEAR, interval=33)
 
 
 def test_a_delay_off_by_a_tick_is_refused() -> None:
@@ -409,11 +420,13 @@ def root(tmp_path: Path, chip: Compiled) -> Path:
 
 
 def test_build_takes_the_interval_and_reports_it(root: Path) -> None:
-    own = build.ChipSettings("ns1e", 0, 1, (), 17)
+    own = build.ChipSettings("ns1e", 0, 1, (), 17, ())
     assert build.command(build.BuildRun(("Pong",), str(root), own)) == 0
     facts = json.loads((root / "Pong" / "chip" / "report.json").read_text())
     assert (facts["history"], facts["interval_ticks"]) == (4, 17)
     assert load_compiled(root / "Pong" / CHIP)[0].picture_ticks == 17
+    with pytest.raises(SettingsError, match=r"chip.broken_routers: found \(\(1,\),\), allowed pairs \[x, y\]"):
+        replace(own, broken_routers=((1,),))
     with pytest.raises(SettingsError, match=r"chip.interval: found 0, allowed 1 or more ticks"):
         replace(own, interval=0)
 
@@ -447,14 +460,38 @@ def test_recorded_episodes_follow_each_other_and_each_begins_once(root: Path) ->
     assert len(orders) > 1
 
 
-def test_a_chip_with_a_history_is_scored_one_by_one(root: Path, tmp_path: Path) -> None:
-    def at_once(player: str) -> bool:
-        return score.at_once(player, SimpleNamespace(name="Pong", root=str(root)))  # type: ignore[arg-type]
+def test_a_chip_with_a_history_is_scored_alike_at_once_and_one_by_one(root: Path) -> None:
+    """By the votes of every decision: short episodes of Pong all end alike."""
+    rules, said = Protocol("short", replace(ENV, max_frames=200), 0.5, 2, 50), list[NDArray[np.int64]]()
+    job = GameRun("Pong", str(root), ScoreSettings(("chip",), "nature", 2, 50, 1, 0.0, again=False))
+    act, _ = score._chip(job)
 
-    assert [at_once(player) for player in ("chip", "spec", "teacher", "random")] == [False, True, True, False]
-    save_spec(small_student(), root / "Pong" / STUDENT)
-    save_compiled(compile_spec(small_student(), CHIPS["ns1e"]), root / "Pong" / CHIP)
-    assert at_once("chip")
+    def heard(stacks: Any) -> NDArray[np.int64]:
+        said.append(act(stacks))
+        return said[-1]
+
+    evaluate(heard, "Pong", rules, 1, "chip")
+    game, alone = ScalarGame("Pong", rules.env, rules.seed), list[int]()
+    player = Epsilon(Heard(ChipPlayer(pong(), load_compiled(root / "Pong" / CHIP)[0], "Pong"), alone), 0.5, 6, 50)
+    for moment in moments(game, player):
+        if moment.step.ended:
+            break
+    assert alone == [int(actions[0]) for actions in said[: len(alone)]]
+    assert len(alone) > 30 and len(set(alone)) > 1
+
+
+class Heard:
+    """A player whose choices are kept, before any stray."""
+
+    def __init__(self, player: ChipPlayer, kept: list[int]) -> None:
+        self._player, self._kept = player, kept
+
+    def reset(self) -> None:
+        self._player.reset()
+
+    def act(self, obs: Frames) -> int:
+        self._kept.append(self._player.act(obs))
+        return self._kept[-1]
 
 
 def test_inspect_shows_the_history_as_a_stage_of_its_own(root: Path, capsys: Any) -> None:

@@ -21,6 +21,7 @@ LIBRARY_NEEDS = {"numpy", "numba", "llvmlite"}  # numba's own compiler interface
 RL_COMMANDS = {"rl.train", "rl.collect"}
 HYDRA_COMMANDS = RL_COMMANDS | {"distill.train", "distill.verify"} | {f"deploy.{name}" for name in COMMANDS}
 CONFIG = {"hydra", "omegaconf"}
+SWEEP = "rl.sweep"  # a command's job in a sweep: part of commands, and of nothing else
 
 
 def modules(folder: str) -> dict[str, Path]:
@@ -83,7 +84,12 @@ def test_the_deploy_library_needs_numpy_and_numba_alone(name):
 
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_only_commands_import_hydra(name):
-    assert name in HYDRA_COMMANDS or not tops(ALL[name]) & CONFIG
+    assert name in HYDRA_COMMANDS | {SWEEP} or not tops(ALL[name]) & CONFIG
+
+
+@pytest.mark.parametrize("name", sorted(ALL))
+def test_only_commands_know_of_sweeps(name):
+    assert name in HYDRA_COMMANDS or SWEEP not in ALL[name]
 
 
 @pytest.mark.parametrize("name", sorted(ALL))

@@ -15,6 +15,7 @@ from rollout_cases import record as record_rollouts
 from run_cases import small_student, write_run
 
 from deploy import inspect
+from deploy.activity import EVERY_NEURON
 from deploy.cells import on_mesh
 from deploy.chip import CHIPS
 from deploy.compiled import save_compiled
@@ -130,6 +131,19 @@ def run(*arguments: Any) -> int:
     with pytest.raises(SystemExit) as end:
         inspect.main([str(argument) for argument in arguments])
     return int(str(end.value.code))
+
+
+def test_a_bound_is_what_no_run_exceeds(tmp_path: Path, capsys: Any) -> None:
+    save_compiled(compile_spec(SPECS["conv_net"](), TINY4, seed=1), tmp_path / "chip.npz")
+    told = []
+    for more in ([], ["--bound"]):
+        assert run(tmp_path / "chip.npz", "--out", tmp_path, "--frames", 3, *more) == 0
+        told.append(json.loads((tmp_path / "report.json").read_text()))
+    found, bound = told
+    assert bound["source"] == EVERY_NEURON != found["source"]
+    assert EVERY_NEURON in capsys.readouterr().out
+    for ran, most in zip(found["placement"], bound["placement"], strict=True):
+        assert most["link"]["spikes"] > ran["link"]["spikes"] > 0
 
 
 def test_the_command_writes_pictures_tables_and_a_report(tmp_path: Path, capsys: Any) -> None:

@@ -274,6 +274,15 @@ def test_no_packet_passes_a_broken_router() -> None:
         assert loads[0, x - 1, y] == loads[1, x + 1, y] == loads[2, x, y - 1] == loads[3, x, y + 1] == 0.0
 
 
+def test_a_student_compiles_around_broken_routers() -> None:
+    spec, routers = SPECS["conv_net"](), [(3, 11), (9, 2)]
+    made, whole = compile_spec(spec, TINY4, seed=1, broken=routers), compile_spec(spec, TINY4, seed=1)
+    used, forbidden = on_mesh(made.place, TINY4), broken_routers(TINY4, routers)
+    assert not forbidden[used[:, 0], used[:, 1]].any()
+    elsewhere = on_mesh(whole.place, TINY4)
+    assert forbidden[elsewhere[:, 0], elsewhere[:, 1]].any() and made.digest == whole.digest
+
+
 def test_what_can_not_be_placed_is_refused() -> None:
     graph = compiled().graph
     with pytest.raises(

@@ -31,7 +31,7 @@ def run_folder(tmp_path, monkeypatch) -> Path:
     folder = write_run(root)
     policy, (spec, _) = load_policy(folder / TEACHER), load_spec(folder / STUDENT)
     save_spec(spec, folder / STUDENT, {"teachers": {"Pong": policy.digest}})
-    assert build(BuildRun(("Pong",), str(root), ChipSettings("ns1e", 0, 1, (), 33))) == 0
+    assert build(BuildRun(("Pong",), str(root), ChipSettings("ns1e", 0, 1, (), 33, ()))) == 0
     teacher = {"policy": policy.digest, "policy_frames": 4800, "frames": 5000, "wall_s": 120.0, "settings": {}}
     write_json(folder / "teacher/report.json", teacher)
     write_json(folder / "rollouts/report.json", {"decisions": 1234, "bytes_per_decision": 44.6})

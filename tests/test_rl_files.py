@@ -90,6 +90,29 @@ def test_the_tightest_known_limit_counts(monkeypatch):
     assert memory.available_bytes() == 7
 
 
+def group(folder, version, limit, used, active=0, inactive=0):
+    names, prefix = memory.FILES[version][:2], memory.FILES[version][2]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in zip(names, (limit, used), strict=True):
+        (folder / name).write_text(f"{value}\n")
+    (folder / "memory.stat").write_text(f"{prefix}active_file {active}\n{prefix}inactive_file {inactive}\nshmem 99\n")
+
+
+@pytest.mark.parametrize(("version", "line", "top"), [(2, "0::/a/b", "."), (1, "4:cpu,memory:/a/b", "memory")])
+def test_the_tightest_control_group_above_counts(version, line, top, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    monkeypatch.setattr(memory, "OWN_CGROUPS", tmp_path / "own")
+    assert memory._container_bytes() is None
+    (tmp_path / "own").write_text(f"9:name=systemd:/a\n{line}\n")
+    none = "max" if version == 2 else 9223372036854771712
+    group(tmp_path / top / "a/b", version, none, 10)
+    assert memory._container_bytes() is None
+    group(tmp_path / top / "a", version, 5000, 3000, active=200, inactive=30)
+    assert memory._container_bytes() == 2230
+    group(tmp_path / top, version, 4000, 3000)  # all that a container sees of the path
+    assert memory._container_bytes() == 1000
+
+
 def test_this_machine_answers():
     found = memory.available_bytes()
     assert found is None or found > 0

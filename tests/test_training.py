@@ -157,6 +157,16 @@ def test_a_score_that_is_enough_ends_the_run(tmp_path, stop_score, frames):
     again.close()
 
 
+def test_lines_of_a_run_killed_before_its_first_checkpoint_are_not_doubled(tmp_path):
+    folder = tmp_path / "Breakout" / "teacher"
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text('{"at": 80, "wall_s": 1.0}\n{"at": 90000, "wall_s": 2.0}\n{"at": 9')
+    assert command(teacher(tmp_path, train_frames=240), "text") == 0
+    at = [json.loads(line)["at"] for line in (folder / "metrics.jsonl").open() if "rollout/exploration_rate" in line]
+    everything = [json.loads(line)["at"] for line in (folder / "metrics.jsonl").open()]
+    assert at == sorted(set(at)) and everything == sorted(everything) and max(everything) == 240
+
+
 def test_a_second_trainer_on_the_same_folder_is_refused(tmp_path):
     config = teacher(tmp_path)
     with (

@@ -117,6 +117,39 @@ def test_after_falling_back_the_damaged_state_is_written_over(run):
     assert run.names() == [*(f"replay-{i:06}" for i in (1, 2, 3)), "state-000002", "state-000003"]
 
 
+def test_killed_after_falling_back_no_old_state_meets_a_new_segment(run, monkeypatch):
+    for at in (1, 2, 3):
+        run.save(9, at)
+    path = run.folder / "replay-000003.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    store = StateStore(run.folder, IDENTITY)
+    saved = store.newest()
+    replay = restored(saved)
+    replay.head -= 1
+    replay.start(run.tape.first)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_state, "write_tensors", lambda at, *rest: _only_segments(at, killed, *rest))
+    with pytest.raises(KeyboardInterrupt):
+        store.save(saved.tensors, {"frames": 33}, replay)
+    monkeypatch.undo()
+    assert path.exists()
+    assert newest(run.folder).facts["frames"] == 2
+
+
+def _only_segments(path, otherwise, *rest, write=training_state.write_tensors):
+    return write(path, *rest) if path.name.startswith("replay") else otherwise()
+
+
+def test_what_a_kill_left_half_written_goes_with_the_next_save(run):
+    run.save(3, 1)
+    (run.folder / "replay-000007.safetensors.part").write_bytes(b"half")
+    run.save(3, 2)
+    assert run.names() == ["replay-000001", "replay-000002", "state-000001", "state-000002"]
+
+
 def test_no_whole_state_is_one_error_with_every_reason(run):
     run.save(3, 1)
     run.save(3, 2)
