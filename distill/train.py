@@ -246,7 +246,7 @@ class Distiller:
         """The folded student in the game, as the chip will play it."""
         own, game = self._own, self.teachers[head].game
         rules = Protocol("nature", self._config.env, own.epsilon, episodes, 2_000_003 * own.seed)
-        return evaluate(folded_act(spec, game), game, rules, 1, "student")
+        return evaluate(folded_act(spec, game), game, rules, own.torch_threads, "student")
 
     def save(self, path: Path) -> None:
         tensors = {f"student.{k}": v for k, v in self.student.state_dict().items()}

@@ -112,7 +112,7 @@ class StateStore:
 
 def write_segment(path: Path, rows: Rows) -> None:
     """Rows of the replay, frames compressed: some 40 to 400 bytes each instead of 7,056."""
-    packed = zstandard.ZstdCompressor(level=1).compress(np.ascontiguousarray(rows.cells))  # a view, no second copy
+    packed = zstandard.ZstdCompressor(level=1).compress(np.ascontiguousarray(rows.cells).data)  # a view, no copy
     tensors = {name: torch.from_numpy(getattr(rows, name)) for name in ("begin", "stop", "action", "reward", "flags")}
     tensors["cells"] = torch.frombuffer(bytearray(packed), dtype=torch.uint8)
     write_tensors(path, SEGMENT, {"rows": len(rows.action)}, tensors)
