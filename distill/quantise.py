@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor
 
-LOW, HIGH = 0.4, 0.6  # hysteresis: between them a weight keeps its value (rounding at 1/2, h = 0.1)
+# Hysteresis: between them a weight keeps its value (rounding at 1/2, h = 0.1).
+LOW, HIGH = np.float32(0.4), np.float32(0.6)
 
 
-def trinarise(hidden: Tensor, before: Tensor) -> Tensor:
-    """Hidden weights -> -1, 0, 1: 0 up to |0.4|, the sign from |0.6| on, in between what it was `before`."""
-    size = hidden.abs()
-    return torch.where(size >= HIGH, hidden.sign(), torch.where(size <= LOW, 0.0, before))
+@njit(cache=True, nogil=True)
+def settle(hidden: NDArray[np.float32], trinary: NDArray[np.float32]) -> int:
+    """Clip hidden weights [W] to [-1, 1] and move their trinary values [W], in place; how many of those moved.
+
+    0 up to |0.4|, the sign from |0.6| on, in between what it was. One pass over memory, where torch takes eight.
+    """
+    moved = 0
+    for i in range(hidden.size):
+        size = abs(hidden[i])
+        sign = np.float32(1) if hidden[i] > 0 else np.float32(-1)
+        if size > 1:
+            hidden[i] = sign
+        after = sign if size >= HIGH else np.float32(0)
+        if (size >= HIGH or size <= LOW) and after != trinary[i]:
+            trinary[i] = after
+            moved += 1
+    return moved
 
 
 def integers(hidden: Tensor, peak: int) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from deploy.spec import MAX_INPUTS, Head, deal_votes
 from distill.convolve import convolve
-from distill.quantise import Step, StraightThrough, integers, trinarise
+from distill.quantise import Step, StraightThrough, integers, settle
 from rl.frames import BLOCK, CELLS, CHANNELS, STACK
 from rl.settings import SettingsError, need
 
@@ -154,14 +154,10 @@ class TrinaryConv(Normalised):
             x = F.channel_shuffle(x, self._mixed)
         return convolve(x, self._weights(x.dtype), self.own.groups, self.own.stride, self.own.padding)
 
-    @torch.no_grad()
-    def settle(self) -> Tensor:
+    def settle(self) -> int:
         """After an update: clip the hidden weights, move the trinary ones; how many moved."""
-        self.hidden.clamp_(-1, 1)
-        after = trinarise(self.hidden, self.trinary)
-        flips = (after != self.trinary).sum()
-        self.trinary.copy_(after)
-        return flips
+        hidden, trinary = self.hidden.detach().view(-1), self.trinary.view(-1)  # views: both change in place
+        return settle(hidden.numpy(), trinary.numpy())
 
 
 class Student(nn.Module):
@@ -245,7 +241,7 @@ class Student(nn.Module):
         """After an update; the share of trinary weights that changed."""
         with torch.no_grad():
             self.front.hidden.clamp_(-1, 1)
-        flips = sum(int(layer.settle()) for layer in self.chip_layers)
+        flips = sum(layer.settle() for layer in self.chip_layers)
         return flips / sum(layer.trinary.numel() for layer in self.chip_layers)
 
     def health(self) -> dict[str, float]:

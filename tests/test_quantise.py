@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.quantise import Step, StraightThrough, fold, integers, trinarise
+from distill.quantise import Step, StraightThrough, fold, integers, settle
 
 
 def nearest(value: float, towards: float) -> float:
@@ -38,6 +38,13 @@ BORDERS = [
 ]
 
 
+def trinarise(hidden: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """What a layer's values become."""
+    after = before.clone()
+    settle(hidden.clone().view(-1).numpy(), after.view(-1).numpy())
+    return after
+
+
 @pytest.mark.parametrize(("hidden", "after"), BORDERS)
 def test_trinary_weights_move_only_outside_the_hysteresis(hidden, after):
     found = trinarise(torch.full((3,), hidden), torch.tensor([-1.0, 0.0, 1.0]))
@@ -53,6 +60,20 @@ def test_a_hidden_weight_that_wanders_between_the_borders_does_not_flip():
     weight = torch.tensor([1.0])
     seen = [(weight := trinarise(torch.tensor([h]), weight)).item() for h in (0.59, 0.41, 0.5, 0.4, 0.41, 0.59, 0.6)]
     assert seen == [1, 1, 1, 0, 0, 0, 1]
+
+
+def test_settling_clips_moves_and_counts_as_torch_would():
+    rng = torch.Generator().manual_seed(3)
+    hidden = torch.empty(2000).uniform_(-1.3, 1.3, generator=rng)
+    hidden[:6] = torch.tensor([0.4, 0.6, -0.4, -0.6, 0.0, float("nan")])
+    before = torch.randint(-1, 2, (2000,), generator=rng).float()
+    clipped = hidden.clamp(-1, 1)
+    size = clipped.abs()
+    after = torch.where(size >= 0.6, clipped.sign(), torch.where(size <= 0.4, 0.0, before))
+    own, trinary = hidden.clone(), before.clone()
+    assert settle(own.numpy(), trinary.numpy()) == int((after != before).sum())
+    assert torch.equal(trinary, after)
+    assert torch.equal(own.nan_to_num(9), clipped.nan_to_num(9))
 
 
 def test_whole_weights_are_fixed_points_of_rounding():
