@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from deploy.engines import ENGINES
+
+
+settings.register_profile("no wall-clock", deadline=None)  # a busy machine is no fault of ours
+settings.load_profile("no wall-clock")
 
 
 @pytest.fixture(params=ENGINES.values(), ids=list(ENGINES))
