@@ -9,7 +9,6 @@ from hypothesis import settings
 
 from deploy.engines import ENGINES
 
-
 settings.register_profile("no wall-clock", deadline=None)  # a busy machine is no fault of ours
 settings.load_profile("no wall-clock")
 
