@@ -29,6 +29,7 @@ class PlaySettings:
 
     player: str
     chip: str | None  # a file with the core graph, in any format; None: the game's own chip
+    student: str | None  # games of a student of several, Pong-Breakout; None: the game's own
     view: str
     seed: int
     realtime: RealtimeSettings
@@ -70,7 +71,7 @@ def command(config: PlayRun) -> int:
     game = ScalarGame(config.name, config.env, own.seed)
     # The player first: what is missing should be said before a window opens.
     keys = _Keys()
-    player = make_player(own.player, config.name, game.actions, config.root, own.seed, keys, own.chip)
+    player = make_player(own.player, config.name, game.actions, config.root, own.seed, keys, own.chip, own.student)
     screen, video = screens(config, folder)
     keys.screen = screen
     pacer = Pacer(own.realtime.period_s, time.perf_counter, time.sleep)

@@ -127,14 +127,14 @@ class Translated:
         return self._player.activity
 
 
-def load_chip(game: str, root: str, graph: str | None = None) -> tuple[StudentSpec, Compiled]:
-    """A game's student and chip, from the run or from what ships; checked against each other.
+def load_chip(name: str, root: str, graph: str | None = None) -> tuple[StudentSpec, Compiled]:
+    """The student and chip of a game, or of several by their label, from the run or from what ships; they must match.
 
     `graph`: a file of any format whose graph the chip takes in place of its own; raises FormatError where it does not
     fit, SettingsError where there is none.
     """
-    spec, _ = load_spec(find(STUDENT, game, root))
-    compiled, _ = load_compiled(find(CHIP, game, root))
+    spec, _ = load_spec(find(STUDENT, name, root))
+    compiled, _ = load_compiled(find(CHIP, name, root))
     need_same_student(spec, compiled)
     return spec, compiled if graph is None else _in_foreign_terms(compiled, Path(graph))
 
@@ -156,10 +156,12 @@ def make_player(
     seed: int,
     keys: Callable[[], frozenset[str]],
     graph: str | None = None,
+    student: str | None = None,
 ) -> Player:
     """A player by name; raises before anything is played where its files are missing or of another game.
 
-    `graph` as of `load_chip`, for the chip alone.
+    `graph` as of `load_chip`, for the chip alone. `student`: the label of the student of several games whose spec or
+    chip plays ("Pong-Breakout"); None: the game's own.
     """
     if graph is not None and name != "chip":
         raise SettingsError(f"play.chip: a core graph for player {name}, allowed for chip; leave it out")
@@ -167,10 +169,11 @@ def make_player(
         return HumanPlayer(keys, actions)
     if name == "random":
         return RandomPlayer(len(actions), seed)
+    own = student or game
     models: dict[str, Callable[[str, str], tuple[Thinker, tuple[str, ...]]]] = {
-        "chip": partial(_chip, graph=graph),
-        "spec": _spec,
-        "student": _spec,
+        "chip": partial(_chip, own, graph=graph),
+        "spec": partial(_spec, own),
+        "student": partial(_spec, own),
         "teacher": _teacher,
     }
     if name not in models:
@@ -180,13 +183,13 @@ def make_player(
     return player if known == actions else Translated(player, ids, len(actions))
 
 
-def _chip(game: str, root: str, graph: str | None) -> tuple[Thinker, tuple[str, ...]]:
-    spec, compiled = load_chip(game, root, graph)
+def _chip(student: str, game: str, root: str, graph: str | None) -> tuple[Thinker, tuple[str, ...]]:
+    spec, compiled = load_chip(student, root, graph)
     return ChipPlayer(spec, compiled, game), spec.head(game).actions
 
 
-def _spec(game: str, root: str) -> tuple[Thinker, tuple[str, ...]]:
-    spec, _ = load_spec(find(STUDENT, game, root))
+def _spec(student: str, game: str, root: str) -> tuple[Thinker, tuple[str, ...]]:
+    spec, _ = load_spec(find(STUDENT, student, root))
     return SpecPlayer(spec, game), spec.head(game).actions
 
 

@@ -23,19 +23,23 @@ FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
-def model_digests(game: str, root: str, players: Iterable[str]) -> dict[str, str]:
-    """sha256 of each model file that was scored, so that a card can tell whether it is the one that ships."""
+def model_digests(game: str, root: str, players: Iterable[str], student: str | None = None) -> dict[str, str]:
+    """sha256 of each model file that was scored, so that a card can tell whether it is the one that ships.
+
+    `student` as of `deploy.players.make_player`.
+    """
     stages = {stage for player in players for stage in FILES.get(player, ())}
     with redirect_stdout(StringIO()):  # which files are read has been said once
-        return {stage: digest(find(stage, game, root).read_bytes()) for stage in sorted(stages)}
+        names = {stage: game if stage == TEACHER else student or game for stage in sorted(stages)}
+        return {stage: digest(find(stage, name, root).read_bytes()) for stage, name in names.items()}
 
 
-def present_digests(game: str, root: str) -> dict[str, str]:
+def present_digests(game: str, root: str, student: str | None = None) -> dict[str, str]:
     """`model_digests` of those files that there are."""
     found: dict[str, str] = {}
     for player in FILES:
         try:
-            found |= model_digests(game, root, [player])
+            found |= model_digests(game, root, [player], student)
         except SettingsError:
             continue  # a player that nobody asked for
     return found

@@ -71,6 +71,7 @@ class ScoreRun:
     games: tuple[str, ...]
     root: str
     runs: tuple[str, ...]  # folders like root, of trainings apart from each other; none: root alone
+    student: str | None  # games of a student of several, whose scores stand in its folder; None: each game's own
     score: ScoreSettings
 
     def __post_init__(self) -> None:
@@ -82,9 +83,14 @@ class ScoreRun:
         """One game of one training each; a player without a model is the same in every training: it plays once."""
         models = tuple(player for player in self.score.players if player in FILES)
         first, *others = self.runs or (self.root,)
-        jobs = [GameRun(game, first, self.score) for game in self.games]
+        jobs = [GameRun(game, first, self.score, self.student) for game in self.games]
         more = replace(self.score, players=models) if models and others else None
-        return [*jobs, *(GameRun(game, root, more) for root in others if more for game in self.games)]
+        return [*jobs, *(GameRun(game, root, more, self.student) for root in others if more for game in self.games)]
+
+    @property
+    def folder(self) -> Path:
+        """Where all games together are told."""
+        return Path(self.root) / (self.student or label(self.games)) / "score" / self.score.protocol
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,12 @@ class GameRun:
     name: str
     root: str
     score: ScoreSettings
+    student: str | None = None  # as of `ScoreRun`
+
+    @property
+    def own(self) -> str:
+        """The folder of the student that plays it."""
+        return self.student or self.name
 
     @property
     def rules(self) -> Protocol:
@@ -101,7 +113,8 @@ class GameRun:
 
     @property
     def folder(self) -> Path:
-        return Path(self.root) / self.name / "score" / self.score.protocol
+        folder = Path(self.root) / self.own / "score" / self.score.protocol
+        return folder / self.name if self.student else folder
 
 
 class Worker:
@@ -176,12 +189,12 @@ def _teacher(config: GameRun) -> tuple[Act, tuple[str, ...]]:
 
 
 def _student(config: GameRun) -> tuple[Act, tuple[str, ...]]:
-    spec, _ = load_spec(find(STUDENT, config.name, config.root))
+    spec, _ = load_spec(find(STUDENT, config.own, config.root))
     return lambda stacks: spec.act(pixels(stacks), config.name), spec.head(config.name).actions
 
 
 def _chip(config: GameRun) -> tuple[Act, tuple[str, ...]]:
-    spec, compiled = load_chip(config.name, config.root)
+    spec, compiled = load_chip(config.own, config.root)
     head, runner = spec.head(config.name), BatchRunner(compiled)
 
     def act(stacks: Frames) -> NDArray[np.int64]:
@@ -195,7 +208,7 @@ def film(player: str, config: GameRun, rules: Protocol, path: Path) -> None:
     """A video of a player at the game's own speed, made as fast as it can be."""
     game = ScalarGame(config.name, rules.env, rules.seed)
     with redirect_stdout(StringIO()):
-        actor = make_player(player, config.name, game.actions, config.root, rules.seed, frozenset)
+        actor = make_player(player, config.name, game.actions, config.root, rules.seed, frozenset, None, config.student)
     clock = _Clock()
     own = RealtimeSettings(config.score.video_seconds, 30, rules.env.frames_per_step // 2)
     screen = VideoScreen(path, pictures_per_s=own.pictures_per_s)
@@ -246,7 +259,7 @@ def need_players(jobs: Sequence[GameRun]) -> None:
         actions = action_meanings(job.name, job.rules.env)
         for player in job.score.players:
             try:
-                make_player(player, job.name, actions, job.root, job.score.seed, frozenset)
+                make_player(player, job.name, actions, job.root, job.score.seed, frozenset, None, job.student)
             except SettingsError as problem:
                 problems.append(str(problem))
     if problems:
@@ -257,7 +270,7 @@ def need_apart(jobs: Sequence[GameRun]) -> None:
     """Raise SettingsError where two runs play one model: its episodes would pass for those of two trainings."""
     seen: dict[tuple[str, str, str], str] = {}
     for job in jobs:
-        for file, found in model_digests(job.name, job.root, job.score.players).items():
+        for file, found in model_digests(job.name, job.root, job.score.players, job.student).items():
             before = seen.setdefault((job.name, file, found), job.root)
             if before != job.root:
                 raise SettingsError(
@@ -270,7 +283,7 @@ def score_game(job: GameRun) -> dict[str, Score]:
     """Each player's score of one game: what is kept, and what is missing played; on disk after every player."""
     own, path = job.score, job.folder / "report.json"
     with only_one(job.folder):
-        models = present_digests(job.name, job.root)
+        models = present_digests(job.name, job.root, job.student)
         kept, before_s = kept_scores(path, job.name, job.rules, models)
         scores = {player: score for player, score in kept.items() if not (own.again and player in own.players)}
         start, before_s = time.monotonic(), before_s if scores else 0.0
@@ -280,7 +293,8 @@ def score_game(job: GameRun) -> dict[str, Score]:
             if scores[player] is not have:
                 facts = report(job.name, job.rules, scores, models, before_s + time.monotonic() - start)
                 write_json(path, facts | {"settings": asdict(job), "versions": versions()})
-                tell(scores[player], Path(job.root) / job.name, len(have.returns) if have else 0)
+                board = Path(job.root) / job.own / (job.name if job.student else "")
+                tell(scores[player], board, len(have.returns) if have else 0)
             video = job.folder / f"{player}.mp4"
             if own.video_seconds and (scores[player] is not have or not video.exists()):
                 film(player, job, job.rules, video)
@@ -309,7 +323,7 @@ def show_together(config: ScoreRun, jobs: Sequence[GameRun], scores: Sequence[Ma
     for job, own in zip(jobs, scores, strict=True):
         runs.setdefault(job.root, {})[job.name] = own
     facts = aggregate(list(runs.values()), jobs[0].rules)
-    folder = Path(config.root) / label(config.games) / "score" / config.score.protocol
+    folder = config.folder
     told = {"runs": list(runs), "reports": [str(job.folder / "report.json") for job in jobs]}
     write_json(folder / "aggregate.json", facts | told | {"settings": asdict(config), "versions": versions()})
     write_whole(folder / "aggregate.md", aggregate_text(facts).encode())

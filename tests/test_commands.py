@@ -53,12 +53,12 @@ def a_verify(root, games=("Pong",)):
 
 def a_play(root, player="chip", view="none", name="Pong", seconds=0.2, env=ENV, chip=None, **pace):
     realtime = RealtimeSettings(**{"seconds": seconds, "pictures_per_s": 30, "frames_per_picture": 2} | pace)
-    return play.PlayRun(name, str(root), env, play.PlaySettings(player, chip, view, 1, realtime))
+    return play.PlayRun(name, str(root), env, play.PlaySettings(player, chip, None, view, 1, realtime))
 
 
 def a_score(root, players=("spec",), name="Pong", video_seconds=0.0, protocol="nature"):
     own = score.ScoreSettings(players, protocol, 1, 5, 1, video_seconds, again=False)
-    return score.ScoreRun((name,), str(root), (), own)
+    return score.ScoreRun((name,), str(root), (), None, own)
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def settings(players=("teacher", "student", "chip"), episodes=4, **changes):
 
 
 def config(root, games=GAMES, runs=(), **changes):
-    return ScoreRun(games, str(root), tuple(map(str, runs)), settings(**changes))
+    return ScoreRun(games, str(root), tuple(map(str, runs)), None, settings(**changes))
 
 
 def report(root, game="Pong"):
@@ -269,7 +269,7 @@ def test_all_that_is_missing_is_said_at_once_and_nothing_is_played(root, played)
 )
 def test_sets_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(SettingsError, match=message):
-        ScoreRun(**{"games": ("Pong",), "root": "x", "runs": (), "score": settings()} | changes)
+        ScoreRun(**{"games": ("Pong",), "root": "x", "runs": (), "student": None, "score": settings()} | changes)
 
 
 @pytest.mark.parametrize(

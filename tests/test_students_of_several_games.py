@@ -1,0 +1,118 @@
+"""One student for several games: each game is played by its own head, and scored in the student's folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cases import student
+from run_cases import ACTIONS, ENV, small_teacher
+
+from deploy import play
+from deploy.chip import chip_named
+from deploy.compiled import save_compiled
+from deploy.compiler import compile_spec
+from deploy.players import ChipPlayer, SpecPlayer, Translated, make_player
+from deploy.realtime import RealtimeSettings
+from deploy.reports import model_digests, present_digests
+from deploy.score import ScoreRun, ScoreSettings, command
+from deploy.spec import Head, save_spec
+from rl.checkpoint import save_policy
+from rl.files import digest
+from rl.settings import SettingsError
+from rl.stages import CHIP, STUDENT, TEACHER
+
+BOTH = "Pong-Breakout"
+FULL = (*ACTIONS["Pong"], "UP", "DOWN")
+
+
+@pytest.fixture(autouse=True)
+def nothing_ships(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr("rl.stages.find.__defaults__", (tmp_path_factory.mktemp("models"),))
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """A student with heads for Pong (6 actions) and Breakout (4)."""
+    sizes = [len(ACTIONS[game]) for game in ("Pong", "Breakout")]
+    layers = [(24, 5, 3, 0, 1), (40, 3, 1, 0, 2), (8 * sum(sizes), 1, 1, 0, 1)]
+    drawn = student(layers, (4, 8, 8, 2, 1), (4, 84, 84), sizes, 1)
+    heads = Head("Pong", ACTIONS["Pong"], 0), Head("Breakout", ACTIONS["Breakout"], sizes[0])
+    return replace(drawn, heads=heads)
+
+
+@pytest.fixture
+def root(tmp_path, shared):
+    save_spec(shared, tmp_path / BOTH / STUDENT)
+    save_compiled(compile_spec(shared, chip_named("ns1e")), tmp_path / BOTH / CHIP)
+    for game in ("Pong", "Breakout"):
+        save_policy(small_teacher(game=game), tmp_path / game / TEACHER)
+    return tmp_path
+
+
+def made(root, name, game, student=BOTH, actions=None):
+    return make_player(name, game, actions or ACTIONS[game], str(root), 1, frozenset, None, student)
+
+
+@pytest.mark.parametrize(("game", "first", "last"), [("Pong", 0, 6), ("Breakout", 6, 10)])
+@pytest.mark.parametrize("name", ["chip", "spec", "student"])
+def test_each_game_is_played_by_the_votes_of_its_own_head(root, shared, name, game, first, last):
+    pictures = np.random.default_rng(3).integers(256, size=(5, 4, 84, 84), dtype=np.uint8)
+    player = made(root, name, game)
+    for obs in pictures:
+        votes = shared.run(shared.transduce(obs[None]))[0, first:last]
+        assert player.act(obs) == votes.argmax()
+        assert (player.votes == votes).all()
+    assert isinstance(player, ChipPlayer if name == "chip" else SpecPlayer)
+
+
+def test_a_head_of_fewer_actions_than_the_game_is_carried_over_by_meaning(root):
+    player = made(root, "spec", "Breakout", actions=FULL)
+    assert isinstance(player, Translated)
+    assert FULL[player.act(np.zeros((4, 84, 84), np.uint8))] in ACTIONS["Breakout"]
+
+
+def test_without_its_name_a_game_asks_for_a_student_of_its_own(root):
+    with pytest.raises(
+        SettingsError, match=r"student: neither .*Pong/student/student.npz .* run make distill GAMES=Pong"
+    ):
+        made(root, "chip", "Pong", student=None)
+
+
+def test_a_student_that_is_not_there_names_the_command_that_makes_it(root):
+    with pytest.raises(SettingsError, match=r"run make distill GAMES=Pong,Freeway$"):
+        made(root, "spec", "Pong", student="Pong-Freeway")
+
+
+def test_a_game_that_the_student_does_not_play_is_refused(root):
+    with pytest.raises(ValueError, match="no head for Freeway, it plays Pong, Breakout"):
+        make_player("spec", "Freeway", ("NOOP", "UP", "DOWN"), str(root), 1, frozenset, None, BOTH)
+
+
+def test_the_teacher_is_the_games_own(root):
+    assert made(root, "teacher", "Pong").act(np.zeros((4, 84, 84), np.uint8)) in range(6)
+    told = model_digests("Pong", str(root), ("teacher", "chip"), BOTH)
+    files = {TEACHER: "Pong", STUDENT: BOTH, CHIP: BOTH}
+    assert told == {stage: digest((root / name / stage).read_bytes()) for stage, name in files.items()}
+    assert set(present_digests("Pong", str(root))) == {TEACHER}
+
+
+def test_scores_of_a_shared_student_stand_in_its_own_folder(root):
+    own = ScoreSettings(("student", "chip"), "nature", 1, 5, 1, 0.0, again=False)
+    assert command(ScoreRun(("Pong", "Breakout"), str(root), (), BOTH, own)) == 0
+    folder = root / BOTH / "score" / "nature"
+    for game in ("Pong", "Breakout"):
+        facts = json.loads((folder / game / "report.json").read_text())
+        assert facts["game"] == game
+        assert facts["scores"]["student"]["returns"] == facts["scores"]["chip"]["returns"]
+        assert not (root / game / "score").exists()
+    assert json.loads((folder / "aggregate.json").read_text())["runs"] == [str(root)]
+
+
+def test_play_takes_the_student_of_several_games(root, capsys):
+    pace = RealtimeSettings(seconds=0.1, pictures_per_s=30, frames_per_picture=2)
+    settings = play.PlaySettings("chip", None, BOTH, "none", 1, pace)
+    assert play.command(play.PlayRun("Breakout", str(root), ENV, settings)) == 0
+    assert f"{BOTH}/chip/chip.npz" in capsys.readouterr().out
