@@ -85,6 +85,10 @@ class Folded(torch.nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         """Picture stacks u8 [B, 4, 84, 84] -> votes [B, answers], whole numbers in float32."""
         *_, last = self.levels(obs)
+        return self.count(last)
+
+    def count(self, last: Tensor) -> Tensor:
+        """Bits of the last level [B, O, H, W] -> votes [B, answers]."""
         return last.flatten(1) @ self._member
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from deploy.spec import Head, StudentSpec, load_spec, save_spec
 from distill.export import Folded, export
+from distill.health import firing, health
 from distill.latent import save_latent
 from distill.loss import agreement, chosen, entropy, kl, regret
 from distill.sources import Lesson, Online, Recorded, joined
@@ -219,13 +220,14 @@ class Distiller:
 
     @torch.no_grad()
     def exam(self, spec: StudentSpec, size: int = 512) -> dict[str, float]:
-        """The folded student on held-out decisions of the teacher, and how often folding changed a spike or action."""
+        """The folded student on held-out decisions of the teacher: agreement, what folding changed, health."""
         found: dict[str, list[float]] = {}
-        folded = Folded(spec)
+        folded, levels = Folded(spec), []
         self.student.eval()
         for head, recorded in enumerate(self.recorded):
             lesson = recorded.exam(self._rng, size)
-            votes = folded(torch.from_numpy(pixels(lesson.cells.numpy())))
+            levels.append(list(folded.levels(torch.from_numpy(pixels(lesson.cells.numpy())))))
+            votes = folded.count(levels[-1][-1])
             unfolded = self.student.votes(lesson.cells)
             logits = self.student.logits(votes, head)
             own, tau = self.student.heads[head], self._own.temperature
@@ -240,7 +242,7 @@ class Distiller:
             for tag, value in row.items():
                 found.setdefault(tag, []).append(value)
         self.student.train()
-        return {tag: float(np.mean(values)) for tag, values in found.items()}
+        return {tag: float(np.mean(values)) for tag, values in found.items()} | health(spec, firing(levels))
 
     def score(self, spec: StudentSpec, head: int, episodes: int) -> Score:
         """The folded student in the game, as the chip will play it."""
