@@ -3,12 +3,14 @@
 dense: a new random picture in every tick. held: one picture for as many ticks as it takes to the votes, as play does.
 full chip: 4,096 cores with nothing in common, a fifth of all axons active. frame: one picture through a levelled graph.
 like RANC's: a network of trinary weights, of the size and kind that RANC's simulator was measured on, one thread, every
-spike of every tick recorded.
+spike of every tick recorded. With `--ranc PATH` that simulator takes its turn on the same graph and input, its output
+checked.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from rich.table import Table
 from bench.chips import measured_chip
 from bench.graphs import busy_graph, layered_graph
 from bench.limits import counted_gwords_a_second, processors, read_gb_a_second
+from bench.ranc import output_of, processor_s, ranc_core_tick_s, write_case
 from bench.report import FOLDER, write_report
 from deploy.batch import BatchRunner
 from deploy.compiled import Compiled
@@ -38,8 +41,10 @@ from deploy.runner import ChipRunner
 from deploy.wave import Wave, WaveRunner
 
 LEVELS = 15  # of the frame graphs: as many as IBM's one-chip networks have
-# RANC's simulator, Release build, on one core of a two-core AVX-512 Xeon: quoted, since it is not installed here.
+# RANC's simulator, Release build, on one core of a two-core AVX-512 Xeon: quoted where no --ranc gives one to measure.
 RANC_MS_A_CORE_TICK = (0.35, 0.5)
+BESIDE_RANC = "beside RANC's simulator"
+PASSES = 50  # of an engine in its turn beside RANC's simulator, whose ticks take so much longer
 
 
 @dataclass(frozen=True)
@@ -191,6 +196,38 @@ def like_ranc_rows(effort: Effort) -> list[dict[str, Any]]:
     return rows
 
 
+def beside_ranc_rows(program: Path, effort: Effort) -> list[dict[str, Any]]:
+    """RANC's simulator and two engines in turn: processor ns a core and tick, and how often ours goes into RANC's.
+
+    One graph and input, one thread each. RANC's ticks count from when spikes have reached the last level.
+    """
+    graph, _ = layered_graph(*effort.like_ranc)
+    lines = pictures(graph.n_inputs, effort.like_ranc_ticks)
+    engines: dict[str, Engine] = {"dense": DenseEngine(graph, threads=1), "lazy": LazyEngine(graph)}
+    taken: dict[str, list[float]] = {name: [] for name in ("RANC", *engines)}
+    with tempfile.TemporaryDirectory() as folder:
+        case = write_case(graph, lines, output_of(Emulator(graph), lines), Path(folder))
+        for engine in engines.values():
+            assert np.array_equal(output_of(engine, lines), case.expected)
+        for _ in range(effort.runs):
+            taken["RANC"].append(ranc_core_tick_s(program, case, effort.like_ranc[0]))
+            for name, engine in engines.items():
+                taken[name].append(_core_tick_s(engine, lines))
+    rows = [summary(f"{BESIDE_RANC}, {name}", "ns", [1e9 * s for s in times]) for name, times in taken.items()]
+    for name in engines:
+        times = [theirs / ours for theirs, ours in zip(taken["RANC"], taken[name], strict=True)]
+        rows.append(summary(f"{BESIDE_RANC}, RANC / {name}", "times", times))
+    return rows
+
+
+def _core_tick_s(engine: Engine, lines: Bits) -> float:
+    def work() -> None:
+        for _ in range(PASSES):
+            engine.spikes(lines)
+
+    return processor_s(work) / PASSES / len(lines) / engine.graph.shape[0]
+
+
 def limit_rows(effort: Effort) -> list[dict[str, Any]]:
     threads = processors()
     arrays = list(np.ones((threads, effort.read_bytes // 8), np.uint64))
@@ -233,8 +270,8 @@ def roofline(rows: Sequence[dict[str, Any]], effort: Effort) -> dict[str, float]
     }
 
 
-def measure(compiled: Compiled, effort: Effort) -> list[dict[str, Any]]:
-    """All rows of the report."""
+def measure(compiled: Compiled, effort: Effort, ranc: Path | None = None) -> list[dict[str, Any]]:
+    """All rows of the report; `ranc` is RANC's simulator, built."""
     return [
         *engine_rows("plain emulator", Emulator, compiled, effort.plain_ticks, effort.runs),
         *engine_rows("lazy engine", LazyEngine, compiled, effort.ticks, effort.runs),
@@ -244,6 +281,7 @@ def measure(compiled: Compiled, effort: Effort) -> list[dict[str, Any]]:
         *frame_rows(effort),
         *line_rows(effort),
         *like_ranc_rows(effort),
+        *(beside_ranc_rows(ranc, effort) if ranc else []),
         *limit_rows(effort),
     ]
 
@@ -258,6 +296,7 @@ def table(rows: Sequence[dict[str, Any]], title: str) -> Table:
 
 
 def in_words(roof: dict[str, float]) -> str:
+    """What the roofline says; RANC's simulator is quoted."""
     low, high = RANC_MS_A_CORE_TICK
     more, most = roof["times_faster_than_ranc_quoted_low"], roof["times_faster_than_ranc_quoted_high"]
     return (
@@ -270,6 +309,18 @@ def in_words(roof: dict[str, float]) -> str:
     )
 
 
+def ranc_in_words(rows: Sequence[dict[str, Any]]) -> str:
+    """What `beside_ranc_rows` measured; nothing without them."""
+    found = {row["what"].removeprefix(f"{BESIDE_RANC}, "): row["median"] for row in rows}
+    if "RANC" not in found:
+        return ""
+    return (
+        f"RANC's simulator, measured in this run on the same graph with equal output: {found['RANC'] / 1e6:.3f} ms a "
+        f"core and tick, {found['RANC / dense']:,.0f} times the dense engine's {found['dense']:.0f} ns on one thread "
+        f"and {found['RANC / lazy']:,.0f} times the lazy one's {found['lazy']:.0f} ns (medians, processor time)."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     usual = Effort()
@@ -277,14 +328,15 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(usual, name))
     for name in ("frames", "line", "batches", "like_ranc"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, nargs="+", default=getattr(usual, name))
+    parser.add_argument("--ranc", type=Path, help="RANC's simulator, built: it takes its turn; else it is quoted")
     parser.add_argument("--root", default="runs")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     own = vars(parser.parse_args())
-    root, folder = own.pop("root"), own.pop("folder")
+    root, folder, ranc = own.pop("root"), own.pop("folder"), own.pop("ranc")
     given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
     effort = Effort(**given)
     _, compiled, which = measured_chip(root)
-    rows = measure(compiled, effort)
+    rows = measure(compiled, effort, ranc)
     cores, _, neurons = compiled.graph.shape
     roof = roofline(rows, effort)
     extra: dict[str, Any] = {
@@ -298,7 +350,8 @@ def main() -> None:
     }
     path = write_report("emulator", rows, extra, folder)
     title = f"{which}: {cores:,} cores of {neurons} neurons, {compiled.latency_ticks} ticks to the votes"
-    Console().print(table(rows, title), in_words(roof), f"written to {path}")
+    said = [text for text in (in_words(roof), ranc_in_words(rows)) if text]
+    Console().print(table(rows, title), *said, f"written to {path}")
 
 
 if __name__ == "__main__":
