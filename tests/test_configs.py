@@ -218,7 +218,7 @@ def refusal(capsys, root, argument):
         ("play", "play.vieww=none", "play.vieww: unknown key; did you mean view?"),
         ("play", "play.realtime.second=1", "play.realtime.second: unknown key; did you mean seconds?"),
         ("play", "gane=Pong", "gane: unknown key; did you mean game?"),
-        ("play", "+play.foo=1", "config.play.foo: unknown key; allowed chip, player, realtime, seed, view"),
+        ("play", "+play.foo=1", "config.play.foo: unknown key; allowed chip, player, realtime, seed, student, view"),
         ("play", "env.stiky=0.1", "env.stiky: unknown key; did you mean sticky?"),
         ("play", "bogus", "Error parsing override 'bogus'; missing EQUAL at '<EOF>'"),
         ("build", "chip.bord=ns1e", "chip.bord: unknown key; did you mean board?"),
