@@ -20,7 +20,7 @@ def digest(data: bytes) -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader meets the old one or the new one, never half of one; raises OSError."""
+    """Write a file so that a reader meets the old one or the new one, never half; raises OSError with its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
@@ -29,9 +29,17 @@ def write_whole(path: Path, data: bytes) -> None:
             out.flush()
             os.fsync(out.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a write to an open file does not know where it was
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a kill left half-written in a folder; nothing else may be writing there."""
+    for part in folder.glob("*.part"):
+        part.unlink()
 
 
 def plain(value: Mapping[str, Any]) -> bytes:

@@ -116,10 +116,12 @@ class Replay:
             rows[wrong] = rng.integers(oldest[envs[wrong]], self.head[envs[wrong]] - n)
         return envs, rows
 
-    def rows(self, begin: NDArray[np.int64]) -> Rows:
-        """Rows from `begin` [E] (or the oldest held) up to the newest complete one."""
-        stop = self.head - 1
+    def rows(self, begin: NDArray[np.int64], most: int | None = None) -> Rows:
+        """Rows from `begin` [E] (or the oldest held) to the newest complete one, the first `most` in all."""
         begin = np.maximum(begin, np.maximum(self.head - self.length, 0))
+        stop = self.head - 1
+        if most is not None:
+            stop = np.minimum(stop, begin + max(1, most // len(begin)))
         envs = np.repeat(np.arange(len(begin)), stop - begin)
         spans = [np.arange(a, b) for a, b in zip(begin, stop, strict=True)]
         at = np.concatenate(spans) % self.length

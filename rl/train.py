@@ -22,8 +22,9 @@ from rl.board import Board, Ticker
 from rl.charts import TRAINING
 from rl.checkpoint import load_policy, save_policy
 from rl.command import Stop, launch, only_one, settings
-from rl.files import write_json
+from rl.files import tidy, write_json
 from rl.frames import Frames
+from rl.holding import need_room
 from rl.manifest import versions
 from rl.parallel import team
 from rl.sweep import run_or_sweep
@@ -179,6 +180,8 @@ def begin(tree: DictConfig) -> int:
 def command(config: TeacherRun, text: str) -> int:
     folder = Path(config.root) / config.name / "teacher"
     with team() as us, only_one(us.folder(folder)):
+        need_room(config, us.folder(folder))
+        tidy(us.folder(folder))
         stop = Stop()
         trainer = Trainer(config, folder, us)
         if us.rank:
@@ -186,12 +189,13 @@ def command(config: TeacherRun, text: str) -> int:
                 return follow(config, trainer, stop)
         if trainer.resumed:
             print(f"{folder}: going on at {trainer.frames:,} frames; the envs begin new episodes")
-        with Board(folder, trainer.frames) as board:  # a run killed before its first checkpoint left lines, too
-            board.text("config", f"```\n{text}\n```")
-            try:
+        try:
+            with closing(trainer), Board(folder, trainer.frames) as board:  # lines may lie beyond the last checkpoint
+                board.text("config", f"```\n{text}\n```")
                 done = train(config, trainer, board, folder, stop)
-            finally:
-                trainer.close()
+        except OSError as fault:  # a full disk, a folder that became read-only
+            advice = "the last checkpoint is whole; once that is mended the same command goes on from it"
+            raise RuntimeError(f"{folder}: {fault}; {advice}") from fault
         if not done:
             print(f"{folder}: stopped at {trainer.frames:,} frames; the same command goes on")
             return stop.status()

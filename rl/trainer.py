@@ -110,7 +110,11 @@ def epsilon_at(frames: int, final: float, decay_frames: int) -> float:
 
 
 class Trainer:
-    """Acts, plays and learns at once: a step's gradients are computed while its actions are chosen and played."""
+    """Acts, plays and learns at once: a step's gradients are computed while its actions are chosen and played.
+
+    Bit for bit the same on the same machine from the same settings: both only read the nets, and gradients are added in
+    a fixed order. `env_threads` may differ, `learner_threads` (the order of sums) may not; a resumed run is another.
+    """
 
     def __init__(self, config: TeacherRun, folder: Path, team: Team = ALONE) -> None:
         self._config, self._own, self.team = config, config.teacher, team

@@ -14,12 +14,13 @@ import zstandard
 from torch import Tensor
 
 from rl.checkpoint import STATE, read_tensors, write_tensors
-from rl.files import FormatError
+from rl.files import FormatError, tidy
 from rl.frames import BLOCK, CELLS
 from rl.replay import Replay, Rows
 from rl.settings import SettingsError
 
 SEGMENT = "spikecade-replay"
+SEGMENT_ROWS = 32_768  # at most: two are in memory at once while they are read, 0.46 GB
 KEEP = 2  # states; the older one is what a damaged newest falls back to
 
 
@@ -70,8 +71,8 @@ class StateStore:
                 f"{path}: begun with another {', '.join(changed)}; use the same settings, or another root=..."
             )
         saved = Saved(facts, tensors, self._folder)
-        for _ in saved.replay():  # all of it must be readable before any of it is used
-            pass
+        for name in facts["segments"]:  # all of it must be readable before any of it is used
+            read_segment(self._folder / name)
         self._segments = list(zip(facts["segments"], facts["stops"], strict=True))
         self._count = facts["count"]
         return saved
@@ -81,7 +82,7 @@ class StateStore:
         count = self._count + 1
         # A damaged state of this number goes first: killed between the two writes, it must not meet the new segment.
         (self._folder / f"state-{count:06}.safetensors").unlink(missing_ok=True)
-        segments = [] if replay is None else self._segment(replay, f"replay-{count:06}.safetensors")
+        segments = [] if replay is None else self._add(replay, f"replay-{count:06}")
         whole = {**facts, "identity": _plain(self._identity), "count": count}
         whole |= {"segments": [s[0] for s in segments], "stops": [s[1] for s in segments]}
         write_tensors(self._folder / f"state-{count:06}.safetensors", STATE, whole, tensors)
@@ -89,19 +90,23 @@ class StateStore:
         self._clean({name for name, _ in [*self._segments, *segments]})
         self._segments, self._count = segments, count
 
-    def _segment(self, replay: Replay, name: str) -> list[tuple[str, list[int]]]:
+    def _add(self, replay: Replay, name: str) -> list[tuple[str, list[int]]]:
         """Write the rows that no segment has yet; the segments that hold a row still in the replay."""
         begin = np.array(self._segments[-1][1]) if self._segments else np.zeros_like(replay.head)
-        rows = replay.rows(begin)
-        write_segment(self._folder / name, rows)
+        added: list[tuple[str, list[int]]] = []
+        while not added or (begin < replay.head - 1).any():
+            rows = replay.rows(begin, SEGMENT_ROWS)
+            part = f"{name}-{len(added)}.safetensors" if added else f"{name}.safetensors"
+            write_segment(self._folder / part, rows)
+            added.append((part, rows.stop.tolist()))
+            begin = rows.stop
+            del rows  # before the next ones are taken
         oldest = replay.head - replay.length
-        segments = [*self._segments, (name, rows.stop.tolist())]
-        return [s for s in segments if (np.array(s[1]) > oldest).any()]
+        return [s for s in [*self._segments, *added] if (np.array(s[1]) > oldest).any()]
 
     def _clean(self, needed: set[str]) -> None:
         """Remove states beyond the last two, segments that neither of them reads, and what a kill left half-written."""
-        for path in self._folder.glob("*.part"):
-            path.unlink()
+        tidy(self._folder)
         states = sorted(self._folder.glob("state-*.safetensors"))
         for path in states[:-KEEP]:
             path.unlink()

@@ -154,6 +154,21 @@ def test_segments_put_back_in_order_are_the_whole(between):
     assert_equal_rows(other.rows(np.zeros(3, np.int64)), replay.rows(np.zeros(3, np.int64)))
 
 
+@pytest.mark.parametrize("most", [1, 3, 20, 62, 1000])
+@pytest.mark.parametrize("steps", [0, 4, 130], ids=["none", "few", "wrapped"])
+def test_rows_some_at_a_time_are_the_rows_at_once(steps, most):
+    tape, replay = taped_replay(steps)
+    other, begin = Replay(3, 150, tape.first), np.zeros(3, np.int64)
+    other.head[:] = 0
+    while (begin < replay.head - 1).any():
+        part = replay.rows(begin, most)
+        assert 0 < len(part.action) <= max(3, most)  # a row of each env at least
+        other.restore(part)
+        begin = part.stop
+    other.head += 1
+    assert_equal_rows(other.rows(np.zeros(3, np.int64)), replay.rows(np.zeros(3, np.int64)))
+
+
 def test_a_resumed_run_never_joins_two_episodes_also_after_a_second_resume():
     tape, replay = taped_replay(12, end=0.05)
     parts = []

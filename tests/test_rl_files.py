@@ -8,7 +8,7 @@ import os
 import pytest
 
 from rl import files, memory
-from rl.files import FormatError, digest, plain, read_json, write_json, write_whole
+from rl.files import FormatError, digest, plain, read_json, tidy, write_json, write_whole
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -19,7 +19,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device: '.*/deep/facts'$"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old" and [p.name for p in path.parent.iterdir()] == ["facts"]
 
@@ -32,6 +32,13 @@ def test_a_write_stopped_from_the_keyboard_leaves_nothing(tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         write_whole(tmp_path / "x", b"new")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path):
+    for name in ("a.part", "a", "below/b.part"):
+        write_whole(tmp_path / name, b"")
+    tidy(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["a", "b.part"]
 
 
 def test_json_comes_back_equal(tmp_path):

@@ -18,6 +18,7 @@ import torch
 from rl.board import Board
 from rl.checkpoint import load_policy
 from rl.command import Stop, only_one
+from rl.games import VectorGame
 from rl.settings import SettingsError
 from rl.train import command, report, train
 from rl.trainer import Trainer, epsilon_at, rate_at
@@ -174,6 +175,33 @@ def test_a_second_trainer_on_the_same_folder_is_refused(tmp_path):
         pytest.raises(SettingsError, match=r"Breakout/teacher: another program is at work"),
     ):
         command(config, "")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (RuntimeError("the emulator broke"), r"^the emulator broke$"),  # as recv raises what a native worker raised
+        (
+            OSError(28, "No space left on device"),
+            r"Breakout/teacher: \[Errno 28\] No space.*; the last checkpoint is whole",
+        ),
+    ],
+)
+def test_a_fault_under_way_ends_the_run_and_what_was_saved_goes_on(tmp_path, monkeypatch, fault, message):
+    config = teacher(tmp_path, checkpoint_s=0.0)
+    recv, left = VectorGame.recv, iter(range(20))
+
+    def breaks(game):
+        if next(left, None) is None:
+            raise fault
+        return recv(game)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VectorGame, "recv", breaks)
+        with pytest.raises(RuntimeError, match=message):
+            command(config, "text")
+    assert resumed_frames(tmp_path) == 20 * 8
+    assert command(config, "text") == 0
 
 
 @pytest.mark.parametrize(

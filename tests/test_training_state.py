@@ -82,6 +82,28 @@ def test_two_states_are_kept_with_the_segments_that_either_reads(run):
     assert len([name for name in seen[-1] if name.startswith("replay")]) <= 4
 
 
+@pytest.mark.parametrize("most", [1, 7, 30, 100])
+def test_a_save_is_split_into_segments_that_put_together_are_the_whole(run, most, monkeypatch):
+    run.save(0, 1)
+    for at, steps in enumerate((20, 1, 130, 9), start=2):
+        monkeypatch.setattr(training_state, "SEGMENT_ROWS", most)
+        run.save(steps, at)
+        new = list(run.folder.glob(f"replay-{at:06}*"))
+        assert all(len(read_segment(path).action) <= max(3, most) for path in new)  # a row of each env at least
+        assert len(new) > 1 or steps <= max(1, most // 3)
+        monkeypatch.undo()  # the size is the writer's alone
+        assert_same(restored(newest(run.folder)), run.replay)
+
+
+def test_a_damaged_part_of_a_save_falls_back_too(run, monkeypatch):
+    run.save(9, 1)
+    monkeypatch.setattr(training_state, "SEGMENT_ROWS", 12)
+    run.save(9, 2)
+    path = run.folder / "replay-000002-1.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert newest(run.folder).facts["frames"] == 1
+
+
 @pytest.mark.parametrize("victim", ["state-000003", "replay-000003"])
 @pytest.mark.parametrize("damage", ["cut", "flip", "remove"])
 def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(run, victim, damage, capsys):
