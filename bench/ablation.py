@@ -29,19 +29,20 @@ from rl.files import write_json
 # Each changes one thing of the first; what is not named is as conf/teacher.yaml has it.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "default": (),
-    "2 samples": ("teacher.agent.batch=64",),
+    "1 sample": ("teacher.agent.batch=32",),
+    "4 samples": ("teacher.agent.batch=128",),
     "8 samples": ("teacher.agent.batch=256",),
     "n=1": ("teacher.agent.n_steps=1",),
     "n=3": ("teacher.agent.n_steps=3",),
     "n=10": ("teacher.agent.n_steps=10",),
     "target 50": ("teacher.agent.target_updates=50",),
     "target 1000": ("teacher.agent.target_updates=1000",),
-    "half width": ("teacher.network.channels=[16,32,64]",),
-    "half width, 2 samples": ("teacher.network.channels=[16,32,64]", "teacher.agent.batch=64"),
-    "pqn": ("teacher.algo=pqn", "teacher.agent.batch=64"),
-    "pqn, half width": ("teacher.algo=pqn", "teacher.agent.batch=64", "teacher.network.channels=[16,32,64]"),
-    "16 envs": ("teacher.envs=16", "teacher.agent.batch=64"),
-    "64 envs": ("teacher.envs=64", "teacher.agent.batch=256"),
+    "full width": ("teacher.network.channels=[32,64,64]",),
+    "full width, 4 samples": ("teacher.network.channels=[32,64,64]", "teacher.agent.batch=128"),
+    "pqn": ("teacher.algo=pqn",),
+    "pqn, full width": ("teacher.algo=pqn", "teacher.network.channels=[32,64,64]"),
+    "16 envs": ("teacher.envs=16", "teacher.agent.batch=32"),
+    "64 envs": ("teacher.envs=64", "teacher.agent.batch=128"),
 }
 GAMES = ("Breakout", "Qbert", "SpaceInvaders")
 

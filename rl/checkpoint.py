@@ -95,11 +95,17 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `optimiser_tensors` named; rates and other settings stay the optimiser's own."""
     slots: dict[int, dict[str, Tensor]] = {}
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for key, value in tensors.items():
         if key.startswith("optimiser."):
             _, index, name = key.split(".", 2)
-            slots.setdefault(int(index), {})[name] = value
+            slots.setdefault(int(index), {})[name] = _laid_out(value, parameters[int(index)])
     optimiser.load_state_dict(optimiser.state_dict() | {"state": slots})
+
+
+def _laid_out(value: Tensor, like: Tensor) -> Tensor:
+    """A slot in its parameter's order in memory, which fused optimisers take for granted and do not check."""
+    return torch.empty_like(like).copy_(value) if value.shape == like.shape else value
 
 
 def write_tensors(path: Path, kind: str, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from rl.agent import DoubleDqn, double_q_target
+from rl.agent import WARMUP_UPDATES, DoubleDqn, double_q_target
 from rl.network import NetworkSettings, QNetwork, TeacherPlayer, action_values
 from rl.replay import Transitions
 from rl.settings import SettingsError
@@ -47,7 +47,7 @@ def test_the_online_net_picks_and_the_target_net_values():
 @pytest.mark.parametrize("bf16", [False, True])
 def test_learning_brings_values_to_their_targets(bf16):
     own, batch = agent(bf16=bf16), a_batch(discount=0.0)
-    losses = [own.learn(batch, 0.01)["train/loss"] for _ in range(160)]
+    losses = [own.learn(batch, 0.01)["train/loss"] for _ in range(320)]
     assert losses[-1] < losses[0] / 8
     values = own.online(torch.from_numpy(batch.obs)).detach().numpy()
     assert np.abs(values[np.arange(6), batch.action] - batch.returns).max() < 0.5
@@ -125,6 +125,21 @@ def test_a_loaded_agent_goes_on_bit_for_bit(bf16):
         assert own.learn(a_batch(seed), RATE) == other.learn(a_batch(seed), RATE)
     assert torch.equal(weights(own.online), weights(other.online))
     assert torch.equal(weights(own.target), weights(other.target))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_update_is_adam_s_whatever_the_order_in_memory(threads):
+    own = agent(threads=threads)
+    plain = [parameter.detach().clone().contiguous() for parameter in own.online.parameters()]
+    adam = torch.optim.Adam(plain, eps=TINY_AGENT.adam_epsilon)
+    for update in range(1, 6):
+        own.learn(a_batch(update), RATE)
+        for mine, parameter in zip(plain, own.online.parameters(), strict=True):
+            mine.grad = parameter.grad.clone().contiguous()
+        adam.param_groups[0]["lr"] = RATE * update / WARMUP_UPDATES
+        adam.step()
+    for mine, parameter in zip(plain, own.online.parameters(), strict=True):
+        assert torch.allclose(mine, parameter, atol=1e-7)
 
 
 def test_an_agent_that_has_learnt_nothing_can_be_loaded():
