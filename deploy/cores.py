@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -14,17 +14,45 @@ from deploy.files import digest_of
 PIN_ROW = 256  # pins under one target core number, as in IBM's files
 FIRST_PIN_CORE = -32  # target cores from here down are output pins
 RING = 16  # slots of an axon's spike queue: delays 0 (inputs only) to 15
+MOST_PLACES = 200  # of an error
 
 
 def need(name: str, array: NDArray[Any], kind: type, shape: tuple[int, ...], low: int, high: int) -> None:
     """Check dtype, shape and range of a field and make it read-only; raises ValueError naming the field."""
+    need_shape(name, array, kind, shape)
+    if array.size and not (low <= array.min() and array.max() <= high):
+        raise ValueError(f"{name}: values {array.min()}..{array.max()}, allowed {low}..{high}")
+
+
+def need_shape(name: str, array: NDArray[Any], kind: type, shape: tuple[int, ...]) -> None:
+    """Check dtype and shape of a field and make it read-only; raises ValueError naming the field."""
     if array.dtype != kind:
         raise ValueError(f"{name}: dtype {array.dtype}, must be {np.dtype(kind)}")
     if array.shape != shape:
         raise ValueError(f"{name}: shape {array.shape}, must be {shape}")
-    if array.size and not (low <= array.min() and array.max() <= high):
-        raise ValueError(f"{name}: values {array.min()}..{array.max()}, allowed {low}..{high}")
     array.flags.writeable = False
+
+
+def beyond(name: str, array: NDArray[Any], low: int, high: int, axes: tuple[str, ...]) -> Iterator[str]:
+    """The values of a field outside low..high: their range first, then each with its place along the named axes."""
+    if array.size and not (low <= array.min() and array.max() <= high):
+        yield f"{name}: values {array.min()}..{array.max()}, allowed {low}..{high}"
+        yield from places(name, (array < low) | (array > high), array, axes, f"{low}..{high}")
+
+
+def places(name: str, wrong: NDArray[Any], array: NDArray[Any], axes: tuple[str, ...], allowed: str) -> Iterator[str]:
+    """One line for each wrong value: "core 3, neuron 7: delay 16, allowed 0..15"."""
+    for at in np.argwhere(wrong):
+        where = ", ".join(f"{axis} {index}" for axis, index in zip(axes, at, strict=True))
+        yield f"{where}: {name} {array[tuple(at)]}, allowed {allowed}"
+
+
+def refuse_values(problems: Iterator[str]) -> None:
+    """Raise one ValueError that lists the problems, and counts those beyond the first 200; nothing where none."""
+    listed = [problem for problem, _ in zip(problems, range(MOST_PLACES), strict=False)]
+    more = sum(1 for _ in problems)
+    if listed:
+        raise ValueError("\n".join([*listed, *([f"and {more} more"] if more else [])]))
 
 
 def described(record: Any) -> str:
@@ -62,13 +90,18 @@ class NeuronTypes:
         t, g = self.weight.shape
         need("types.weight", self.weight, np.int16, (t, g), -(1 << 15), (1 << 15) - 1)
         need("types.leak", self.leak, np.int16, (t,), -(1 << 15), (1 << 15) - 1)
-        for name in ("alpha", "beta"):
-            need(f"types.{name}", getattr(self, name), np.int32, (t,), 0, 1 << 30)
-        for name in ("reset", "initial"):
-            need(f"types.{name}", getattr(self, name), np.int32, (t,), -(1 << 30), 1 << 30)
-        for name, high in (("gamma", 2), ("kappa", 1), ("epsilon", 1), ("random_leak", 1), ("random_mask", 8)):
-            need(f"types.{name}", getattr(self, name), np.uint8, (t,), 0, high)
-        need("types.random_weight", self.random_weight, np.uint8, (t,), 0, (1 << g) - 1)
+        for name, kind in _TYPE_DTYPES.items():
+            need_shape(f"types.{name}", getattr(self, name), kind, (t,))
+        refuse_values(self._violations())
+
+    def _violations(self) -> Iterator[str]:
+        """Every value out of range, with the kind of neuron that has it."""
+        large, full = 1 << 30, (1 << self.weight.shape[1]) - 1
+        ranges = {"alpha": (0, large), "beta": (0, large), "reset": (-large, large), "initial": (-large, large)}
+        ranges |= {"gamma": (0, 2), "kappa": (0, 1), "epsilon": (0, 1), "random_weight": (0, full)}
+        ranges |= {"random_leak": (0, 1), "random_mask": (0, 8)}
+        for name, (low, high) in ranges.items():
+            yield from beyond(f"types.{name}", getattr(self, name), low, high, ("neuron type",))
 
     @classmethod
     def of(cls, weight: NDArray[Any], leak: NDArray[Any], **others: Any) -> NeuronTypes:
@@ -132,9 +165,10 @@ class CoreGraph:
     __repr__ = described
 
     def __post_init__(self) -> None:
-        self._check_cores()
-        self._check_targets()
-        self._check_lines()
+        self._check_shapes()
+        # What names a core or a type decides what the rest means, so that alone is told first.
+        refuse_values(self._wrong_cores())
+        refuse_values(self._wrong_targets())
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -160,7 +194,7 @@ class CoreGraph:
         pin = pin_of(self.target_core[core, neuron], self.target_axon[core, neuron])
         return core, neuron, np.searchsorted(self.output_pin, pin)
 
-    def _check_cores(self) -> None:
+    def _check_shapes(self) -> None:
         if self.origin not in ("compiled", "imported"):
             raise ValueError(f"origin: {self.origin!r}, must be 'compiled' or 'imported'")
         if self.axon_type.ndim != 2 or self.crossbar.ndim != 3:
@@ -168,45 +202,65 @@ class CoreGraph:
         (c, a), (p, _, n) = self.axon_type.shape, self.crossbar.shape
         if not (1 <= a <= PIN_ROW and n >= 1):
             raise ValueError(f"axon_type, crossbar: {a} axons and {n} neurons a core, allowed 1..{PIN_ROW} and >= 1")
-        need("crossbar", self.crossbar, np.uint64, (p, -(-a // 64), n), 0, (1 << 64) - 1)
-        need("crossbar_of", self.crossbar_of, np.int32, (c,), 0, p - 1)
-        need("axon_type", self.axon_type, np.uint8, (c, a), 0, 255)
-        g = self.types.weight.shape[1]
-        if bool(((self.axon_type >= g) & (self.axon_type != self.UNUSED_AXON)).any()):
-            raise ValueError(f"axon_type: types beyond {g - 1}, the neurons have {g} weights")
-        need("seed", self.seed, np.uint32, (c,), 0, (1 << 32) - 1)
-        need("neuron_type", self.neuron_type, np.uint16, (c, n), 0, len(self.types.leak))
-
-    def _check_targets(self) -> None:
-        c, a, n = self.shape
-        need("target_core", self.target_core, np.int32, (c, n), -(1 << 31), c - 1)
-        need("target_axon", self.target_axon, np.uint8, (c, n), 0, PIN_ROW - 1)
-        need("delay", self.delay, np.uint8, (c, n), 0, RING - 1)
-        to_core, to_pin = self.target_core >= 0, self.target_core <= FIRST_PIN_CORE
-        if bool((~to_core & ~to_pin & (self.target_core < self.UNCONNECTED)).any()):
-            raise ValueError(f"target_core: values between {FIRST_PIN_CORE} and {self.UNCONNECTED}, which mean nothing")
-        if bool((to_core & (self.target_axon >= a)).any()):
-            raise ValueError(f"target_axon: axon {self.target_axon[to_core].max()}, a core has {a}")
-        if bool((to_core & (self.delay == 0)).any()):
-            raise ValueError(f"delay: 0 towards a core, allowed 1..{RING - 1}")
+        need_shape("crossbar", self.crossbar, np.uint64, (p, -(-a // 64), n))
+        need_shape("crossbar_of", self.crossbar_of, np.int32, (c,))
+        need_shape("axon_type", self.axon_type, np.uint8, (c, a))
+        need_shape("seed", self.seed, np.uint32, (c,))
+        need_shape("neuron_type", self.neuron_type, np.uint16, (c, n))
+        need_shape("target_core", self.target_core, np.int32, (c, n))
+        need_shape("target_axon", self.target_axon, np.uint8, (c, n))
+        need_shape("delay", self.delay, np.uint8, (c, n))
+        self._check_lines()
 
     def _check_lines(self) -> None:
-        c, a, _ = self.shape
         entries = len(self.input_core)
         need("input_start", self.input_start, np.int32, (max(len(self.input_start), 1),), 0, entries)
         if self.input_start[0] != 0 or self.input_start[-1] != entries or bool((np.diff(self.input_start) < 0).any()):
             raise ValueError(f"input_start: must rise from 0 to {entries}")
-        need("input_core", self.input_core, np.int32, (entries,), 0, c - 1)
-        need("input_axon", self.input_axon, np.uint8, (entries,), 0, a - 1)
-        need("input_delay", self.input_delay, np.uint8, (entries,), 0, RING - 1)
+        need_shape("input_core", self.input_core, np.int32, (entries,))
+        need_shape("input_axon", self.input_axon, np.uint8, (entries,))
+        need_shape("input_delay", self.input_delay, np.uint8, (entries,))
         need("output_pin", self.output_pin, np.int32, (len(self.output_pin),), 0, (1 << 31) - 1)
         need("output_answer", self.output_answer, np.int16, (len(self.output_pin),), -1, (1 << 15) - 1)
         if bool((np.diff(self.output_pin) <= 0).any()):
             raise ValueError("output_pin: must rise, one entry a pin")
+
+    def _wrong_cores(self) -> Iterator[str]:
+        """Axon and neuron types, crossbars and target cores that do not exist."""
+        g, per_neuron = self.types.weight.shape[1], ("core", "neuron")
+        yield from beyond("crossbar_of", self.crossbar_of, 0, len(self.crossbar) - 1, ("core",))
+        unknown = (self.axon_type >= g) & (self.axon_type != self.UNUSED_AXON)
+        if bool(unknown.any()):
+            yield f"axon_type: types beyond {g - 1}, the neurons have {g} weights"
+            allowed = f"0..{g - 1} and {self.UNUSED_AXON}"
+            yield from places("axon_type", unknown, self.axon_type, ("core", "axon"), allowed)
+        yield from beyond("neuron_type", self.neuron_type, 0, len(self.types.leak), per_neuron)
+        yield from beyond("target_core", self.target_core, -(1 << 31), self.shape[0] - 1, per_neuron)
+        nothing = (self.target_core > FIRST_PIN_CORE) & (self.target_core < self.UNCONNECTED)
+        if bool(nothing.any()):
+            yield f"target_core: values between {FIRST_PIN_CORE} and {self.UNCONNECTED}, which mean nothing"
+            allowed = f"cores, {self.NO_TARGET}, {self.UNCONNECTED} and {FIRST_PIN_CORE} and below"
+            yield from places("target_core", nothing, self.target_core, per_neuron, allowed)
+        yield from beyond("input_core", self.input_core, 0, self.shape[0] - 1, ("input entry",))
+
+    def _wrong_targets(self) -> Iterator[str]:
+        """Axons, delays and pins that do not exist."""
+        a, per_neuron, to_core = self.shape[1], ("core", "neuron"), self.target_core >= 0
+        yield from beyond("delay", self.delay, 0, RING - 1, per_neuron)
+        outside = to_core & (self.target_axon >= a)
+        if bool(outside.any()):
+            yield f"target_axon: axon {self.target_axon[to_core].max()}, a core has {a}"
+            yield from places("target_axon", outside, self.target_axon, per_neuron, f"0..{a - 1}")
+        at_once = to_core & (self.delay == 0)
+        if bool(at_once.any()):
+            yield f"delay: 0 towards a core, allowed 1..{RING - 1}"
+            yield from places("delay", at_once, self.delay, per_neuron, f"1..{RING - 1}")
+        yield from beyond("input_axon", self.input_axon, 0, a - 1, ("input entry",))
+        yield from beyond("input_delay", self.input_delay, 0, RING - 1, ("input entry",))
         used = self.target_core <= FIRST_PIN_CORE
         unknown = np.setdiff1d(pin_of(self.target_core[used], self.target_axon[used]), self.output_pin)
         if unknown.size:
-            raise ValueError(f"output_pin: {unknown.size} pins that neurons drive are missing, first {unknown[0]}")
+            yield f"output_pin: {unknown.size} pins that neurons drive are missing, first {unknown[0]}"
 
 
 def pin_of(target_core: NDArray[np.int32], target_axon: NDArray[np.uint8]) -> NDArray[np.int64]:
