@@ -3,7 +3,9 @@ GAME ?= Pong
 GAMES ?= $(GAME)
 PLAYER ?= chip
 VIEW ?= auto
-SECONDS ?=
+PORT ?=
+# A page stays until it is stopped.
+SECONDS ?= $(if $(filter web,$(VIEW)),$(if $(filter full,$(SIZE)),0))
 CHIP ?= ns1e
 NAME ?= emulator
 FILE ?= models/$(GAME)/chip.npz
@@ -53,8 +55,8 @@ check: $(ready) ## style, types and tests, as CI runs them
 	.venv/bin/mypy
 	$(MAKE) test
 
-play: $(ready) ## plays GAME in real time: PLAYER=chip|spec|student|teacher|human|random VIEW=auto|window|terminal|video|none SECONDS=60 (0: until stopped)
-	$(run) deploy.play game=$(GAME) $(call smoke,play) play.player=$(PLAYER) play.view=$(VIEW) $(if $(SECONDS),play.realtime.seconds=$(SECONDS)) $(ARGS)
+play: $(ready) ## plays GAME in real time: PLAYER=chip|spec|student|teacher|human|random VIEW=auto|web|window|terminal|video|none SECONDS=60 (0: until stopped) PORT=8731 (of web)
+	$(run) deploy.play game=$(GAME) $(call smoke,play) play.player=$(PLAYER) play.view=$(VIEW) $(if $(SECONDS),play.realtime.seconds=$(SECONDS)) $(if $(filter web,$(VIEW)),$(if $(PORT),play.web.port=$(PORT))) $(ARGS)
 
 teacher: $(ready) ## trains a Double DQN teacher of GAME, or goes on training it
 	$(run) rl.train game=$(GAME) $(call smoke,teacher) $(ARGS)

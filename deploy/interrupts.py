@@ -10,7 +10,7 @@ from typing import Any
 class Interrupts:
     """While entered, Ctrl-C and SIGTERM end the run in good order; a second one interrupts at once."""
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         self._caught = False

@@ -11,6 +11,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from deploy.arcade.address import WebSettings
 from deploy.interrupts import Interrupts
 from deploy.pacer import Pacer
 from deploy.players import make_player
@@ -33,6 +34,7 @@ class PlaySettings:
     view: str
     seed: int
     realtime: RealtimeSettings
+    web: WebSettings
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def screens(config: PlayRun, folder: Path) -> tuple[Screen, Any]:
 def command(config: PlayRun) -> int:
     own = config.play
     folder = Path(config.root) / config.name / "play" / f"{own.player}-{datetime.now():%Y%m%d-%H%M%S}"
+    if own.view == "web":
+        return page(config, folder)
     game = ScalarGame(config.name, config.env, own.seed)
     # The player first: what is missing should be said before a window opens.
     keys = _Keys()
@@ -88,6 +92,20 @@ def command(config: PlayRun) -> int:
         finally:  # also where the video could not be finished
             print(*told, sep="\n")
     _write(config, folder, report, getattr(player, "ticks", None), video)
+    return 0
+
+
+def page(config: PlayRun, folder: Path) -> int:
+    """The arcade: the game on a page of its own."""
+    from deploy.arcade.cabinet import Stock  # the other views need no server
+    from deploy.arcade.serve import show_page
+
+    own = config.play
+    graphs = {} if own.chip is None else {config.name: own.chip}
+    stock = Stock(config.root, config.env, own.seed, own.student, graphs)
+    report = show_page(config.name, own.player, stock, own.realtime, own.web, folder)
+    print(report)
+    _write(config, folder, report, None, None)
     return 0
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 QUIT = "quit"  # the key that ends a run: a closed window, Escape or q
-VIEWS = ("auto", "window", "terminal", "video", "none")
+VIEWS = ("auto", "web", "window", "terminal", "video", "none")
 MESH = 64  # cores along one side of the chip
 
 

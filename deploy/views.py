@@ -10,7 +10,7 @@ from deploy.screens import NoScreen, Screen, choose_view, has_display
 
 
 def open_view(view: str, title: str, out: TextIO | None = None, keys: TextIO | None = None) -> Screen:
-    """The screen of a view: auto, window, terminal, video or none; the last two show nothing.
+    """The screen of a view: auto, window, terminal, web, video or none; the last three show nothing here.
 
     A terminal writes to out (standard output) and takes its keys from keys (standard input) where that is a terminal.
 

@@ -142,7 +142,7 @@ FIELDS = sorted({(kind.__module__, kind.__qualname__, name) for kinds in KINDS.v
 def attributes_read():
     """name -> places where code reads an attribute of that name: (file, innermost class)."""
     read = {}
-    for path in [p for room in ("rl", "distill", "deploy") for p in (ROOM / room).glob("*.py")]:
+    for path in [p for room in ("rl", "distill", "deploy") for p in (ROOM / room).rglob("*.py")]:
         for owner, node in walk(ast.parse(path.read_text()), None):
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
                 read.setdefault(node.attr, set()).add((path.stem, owner))
@@ -218,7 +218,7 @@ def refusal(capsys, root, argument):
         ("play", "play.vieww=none", "play.vieww: unknown key; did you mean view?"),
         ("play", "play.realtime.second=1", "play.realtime.second: unknown key; did you mean seconds?"),
         ("play", "gane=Pong", "gane: unknown key; did you mean game?"),
-        ("play", "+play.foo=1", "config.play.foo: unknown key; allowed chip, player, realtime, seed, student, view"),
+        ("play", "+play.foo=1", "config.play.foo: unknown key; allowed chip, player, realtime, seed, student, view, web"),
         ("play", "env.stiky=0.1", "env.stiky: unknown key; did you mean sticky?"),
         ("play", "bogus", "Error parsing override 'bogus'; missing EQUAL at '<EOF>'"),
         ("build", "chip.bord=ns1e", "chip.bord: unknown key; did you mean board?"),

@@ -16,6 +16,8 @@ COMMANDS = {"build", "verify", "score", "faults", "play", "publish", "collect", 
 # May use everything of rl, and the screen's or the console's libraries.
 PLAYERS = {"players", "realtime", "screens", "views", "window", "terminal", "keyboard", "panel", "video", "human"}
 PLAYERS |= {"interrupts", "floorplan", "reports", "aggregate"}
+ARCADE = {path.stem for path in (ROOT / "deploy" / "arcade").glob("*.py")} - {"__init__"}
+PLAYERS |= {"arcade.__init__"} | {f"arcade.{name}" for name in ARCADE}
 LIBRARY_NEEDS = {"numpy", "numba", "llvmlite"}  # numba's own compiler interface
 
 RL_COMMANDS = {"rl.train", "rl.collect"}
@@ -25,7 +27,9 @@ SWEEP = "rl.sweep"  # a command's job in a sweep: part of commands, and of nothi
 
 
 def modules(folder: str) -> dict[str, Path]:
-    return {f"{folder}.{path.stem}": path for path in sorted((ROOT / folder).rglob("*.py"))}
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted((ROOT / folder).rglob("*.py"))
+    }
 
 
 def imports(path: Path) -> set[str]:

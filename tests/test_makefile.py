@@ -13,7 +13,8 @@ from run_cases import ROOM
 MAKE = shutil.which("make")
 pytestmark = pytest.mark.skipif(MAKE is None, reason="make is not installed")
 TEN = "BeamRider,Breakout,Enduro,Freeway,MsPacman,Pong,Qbert,Riverraid,Seaquest,SpaceInvaders"
-HIDDEN = ("GAME", "GAMES", "PLAYER", "VIEW", "SECONDS", "CHIP", "NAME", "SIZE", "ARGS", "MAKEFLAGS", "MAKELEVEL")
+HIDDEN = {"GAME", "GAMES", "PLAYER", "VIEW", "PORT", "SECONDS", "CHIP", "NAME", "SIZE", "ARGS"}
+HIDDEN |= {"MAKEFLAGS", "MAKELEVEL"}
 
 
 def make(*arguments):
@@ -40,6 +41,10 @@ PLAY = "deploy.play game={} play.player={} play.view={}"
         (["play", "GAME=Breakout"], [PLAY.format("Breakout", "chip", "auto")]),
         (["play", "PLAYER=teacher", "VIEW=none"], [PLAY.format("Pong", "teacher", "none")]),
         (["play", "SECONDS=3"], [PLAY.format("Pong", "chip", "auto") + " play.realtime.seconds=3"]),
+        (["play", "VIEW=web"], [PLAY.format("Pong", "chip", "web") + " play.realtime.seconds=0"]),
+        (["play", "VIEW=web", "PORT=8731", "SECONDS=9"],
+         [PLAY.format("Pong", "chip", "web") + " play.realtime.seconds=9 play.web.port=8731"]),
+        (["play", "SIZE=smoke", "VIEW=web"], ["deploy.play game=Pong smoke=play play.player=chip play.view=web"]),
         (["play", "SIZE=smoke"], ["deploy.play game=Pong smoke=play play.player=chip play.view=auto"]),
         (["play", "ARGS=play.seed=4 root=x"], [PLAY.format("Pong", "chip", "auto") + " play.seed=4 root=x"]),
         (["teacher"], ["rl.train game=Pong"]),

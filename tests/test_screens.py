@@ -80,7 +80,7 @@ def test_auto_takes_the_best_screen_there_is(view: str, is_tty: bool, display: b
 
 
 def test_an_unknown_view_is_refused() -> None:
-    message = r"^view: found 'cinema'; allowed auto, window, terminal, video, none; try VIEW=auto$"
+    message = r"^view: found 'cinema'; allowed auto, web, window, terminal, video, none; try VIEW=auto$"
     with pytest.raises(ScreenError, match=message):
         choose_view("cinema", True, True)
 
@@ -101,7 +101,7 @@ def test_a_display_is_where_the_environment_says(env: dict[str, str], platform: 
     assert has_display(env, platform) is there
 
 
-@pytest.mark.parametrize("view", ["video", "none"])
+@pytest.mark.parametrize("view", ["web", "video", "none"])
 def test_views_without_a_screen_show_nothing(view: str) -> None:
     assert isinstance(open_view(view, "Pong", io.StringIO()), NoScreen)
 

@@ -1,0 +1,166 @@
+"""A cabinet: one game with its chip and all who can play it, made from the files that exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.arcade.meter import EnergyMeter
+from deploy.arcade.seat import Sees, Sitter
+from deploy.arcade.witness import Witness
+from deploy.arcade.wounds import Wounds, damage_of
+from deploy.cells import on_mesh
+from deploy.chip import chip_named
+from deploy.compiled import Compiled
+from deploy.cores import CoreGraph
+from deploy.engine import LazyEngine
+from deploy.engines import Engine
+from deploy.players import ChipPlayer, Translated, action_ids, load_chip, make_player
+from deploy.realtime import PacedGame
+from deploy.spec import StudentSpec
+from rl.games import EnvSettings, ScalarGame
+from rl.loop import Player
+from rl.settings import SettingsError
+from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER
+
+Keys = Callable[[], frozenset[str]]
+ALWAYS = ("human", "random")
+
+
+@dataclass(frozen=True)
+class Stock:
+    """Where players come from, for every game of a show."""
+
+    root: str
+    env: EnvSettings
+    seed: int
+    student: str | None = None  # games of a student of several, Pong-Breakout; None: each game's own
+    graphs: Mapping[str, str] = field(default_factory=dict)  # a file with the core graph of a game's chip, by game
+
+    def has(self, stage: str, name: str) -> bool:
+        """Whether that file was made or ships."""
+        return (Path(self.root) / name / stage).exists() or (MODELS / name / SHIPPED[stage]).exists()
+
+    def games(self) -> tuple[str, ...]:
+        """Games that have a chip and the student that it came from."""
+        folders = [path for room in (Path(self.root), MODELS) if room.is_dir() for path in room.iterdir()]
+        names = {path.name for path in folders if path.is_dir() and "-" not in path.name}
+        names |= set(self.student.split("-")) if self.student and self._both(self.student) else set()
+        return tuple(sorted(name for name in names if name in (self.student or "").split("-") or self._both(name)))
+
+    def _both(self, name: str) -> bool:
+        return self.has(STUDENT, name) and self.has(CHIP, name)
+
+    def players(self, game: str) -> tuple[str, ...]:
+        """Names of those who can play it."""
+        name = self.label(game)
+        stages = {"chip": (CHIP, name), "student": (STUDENT, name), "teacher": (TEACHER, game)}
+        made = [player for player, (stage, owner) in stages.items() if self.has(stage, owner)]
+        return (*(name for name in made if name != "chip" or self._both(self.label(game))), *ALWAYS)
+
+    def label(self, game: str) -> str:
+        """The folder of the student that plays a game."""
+        return self.student if self.student and game in self.student.split("-") else game
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Where the C cores of a chip lie and what they belong to."""
+
+    chip: str
+    chips: tuple[int, int]  # in x and in y
+    size: tuple[int, int]  # cores of one chip in x and in y
+    cells: NDArray[np.int32]  # [C, 2]  x, y over all chips
+    layer: NDArray[np.int32]  # [C]  index into `layers`
+    level: NDArray[np.int32]  # [C]  tick in which a picture reaches the core
+    layers: tuple[str, ...]
+    ticks: int  # that a picture is held
+
+
+class Cabinet:
+    """One game; makes its players, a chip with any wounds among them."""
+
+    def __init__(self, game: str, stock: Stock, keys: Keys) -> None:
+        """Load the game and, where there is one, its chip.
+
+        Raises:
+            SettingsError: no such game, or a file that does not fit.
+            FormatError: a file that is broken.
+        """
+        self.name, self._stock, self._keys = game, stock, keys
+        self.game: PacedGame = ScalarGame(game, stock.env, stock.seed)
+        self.players = stock.players(game)
+        self._model: tuple[StudentSpec, Compiled] | None = None
+        if "chip" in self.players:
+            self._model = load_chip(stock.label(game), stock.root, stock.graphs.get(game))
+        compiled = None if self._model is None else self._model[1]
+        self.mesh = None if compiled is None else mesh_of(compiled)
+        self.meter = None if compiled is None else EnergyMeter(compiled)
+
+    @property
+    def cores(self) -> int:
+        """Of the chip; 0 without one."""
+        return 0 if self._model is None else self._model[1].graph.shape[0]
+
+    def sit(self, player: str, wounds: Wounds) -> Sitter:
+        """A player by name, ready to play; raises SettingsError where this game has none of that name."""
+        if player not in self.players:
+            raise SettingsError(f"player of {self.name}: found {player!r}, allowed {', '.join(self.players)}")
+        if player == "chip":
+            return self._chip(wounds)
+        stock = self._stock
+        student = stock.student if stock.label(self.name) != self.name else None
+        made = make_player(player, self.name, self.game.actions, stock.root, stock.seed, self._keys, student=student)
+        return Sitter(player, player, made, self._sees() if player == "student" else None)
+
+    def _chip(self, wounds: Wounds) -> Sitter:
+        assert self._model is not None
+        spec, compiled = self._model
+        seen: list[Witness] = []
+
+        def engine(graph: CoreGraph) -> Engine:
+            seen.append(Witness(LazyEngine(graph, damage=damage_of(wounds, graph, self._stock.seed))))
+            return seen[0]
+
+        chip = ChipPlayer(spec, compiled, self.name, engine)
+        label = "damaged chip" if wounds.any else "chip"
+        return Sitter("chip", label, self._known(chip, spec), self._sees(), seen[0])
+
+    def _known(self, chip: ChipPlayer, spec: StudentSpec) -> Player:
+        """The chip itself, or translated where the game has more actions than it knows."""
+        known, actions = spec.head(self.name).actions, self.game.actions
+        if known == actions:
+            return chip
+        return Translated(chip, action_ids(known, actions, f"chip of {self.name}"), len(actions))
+
+    def _sees(self) -> Sees | None:
+        return None if self._model is None else partial(_newest, self._model[0])
+
+
+def _newest(spec: StudentSpec, stack: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    bits: NDArray[np.bool_] = spec.newest(stack[None])[0]
+    return bits
+
+
+def mesh_of(compiled: Compiled) -> Mesh:
+    """Cells, layers and levels of a placed chip; cores added after the layers were counted are `repeaters`."""
+    chip, stages = chip_named(compiled.usage.chip), compiled.usage.stages
+    layer = np.full(compiled.graph.shape[0], len(stages), np.int32)
+    for index, stage in enumerate(stages):
+        layer[stage.first : stage.first + stage.cores] = index
+    names = [stage.name for stage in stages] + ["repeaters"] * bool((layer == len(stages)).any())
+    return Mesh(
+        chip=chip.name,
+        chips=(chip.chips_x, chip.chips_y),
+        size=(chip.width, chip.height),
+        cells=on_mesh(compiled.place, chip).astype(np.int32),
+        layer=layer,
+        level=compiled.level,
+        layers=tuple(names),
+        ticks=compiled.picture_ticks,
+    )
