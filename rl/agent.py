@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rl.checkpoint import load_optimiser, optimiser_tensors
+from rl.device import CPU
 from rl.frames import Frames
 from rl.network import NetworkSettings, QNetwork
 from rl.replay import Transitions
@@ -77,15 +78,24 @@ class Agent(ABC, Generic[B]):
     waits at every operator.
     """
 
-    def __init__(self, n_actions: int, network: NetworkSettings, settings: AgentSettings, threads: int = 1) -> None:
-        self._settings = settings
-        self.online = QNetwork(n_actions, network)
+    def __init__(
+        self,
+        n_actions: int,
+        network: NetworkSettings,
+        settings: AgentSettings,
+        threads: int = 1,
+        device: torch.device = CPU,
+    ) -> None:
+        self._settings, self.device = settings, device
+        self.online = QNetwork(n_actions, network).to(device)
         self._rounded = self._round(self.online)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
         # One pass over memory: RAdam, which has no such form, took a quarter of an update of 64.
+        on_gpu = device.type == "cuda"
+        rate = torch.tensor(settings.learning_rate, device=device) if on_gpu else settings.learning_rate
         self._optimiser = torch.optim.Adam(
-            self.online.parameters(), lr=settings.learning_rate, eps=settings.adam_epsilon, fused=True
+            self.online.parameters(), lr=rate, eps=settings.adam_epsilon, fused=True, capturable=on_gpu
         )
         self.updates = 0
         self.average: Callable[[list[Tensor]], None] | None = None  # of gradients over processes, in place
@@ -122,13 +132,20 @@ class Agent(ABC, Generic[B]):
         if self.average:
             self.average([parameter.grad for parameter in self.online.parameters() if parameter.grad is not None])
         norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), self._settings.max_grad_norm)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (self.updates + 1) / WARMUP_UPDATES)
+        self._set_rate(rate)
         self._optimiser.step()
         copy_parameters(self.online, self._rounded)
         self.updates += 1
         losses, means = [loss for _, loss, _ in parts], [mean for _, _, mean in parts]
         return {"train/loss": sum(losses), "train/q_mean": sum(means), "train/grad_norm": norm.item()}
+
+    def _set_rate(self, rate: float) -> None:
+        rate *= min(1.0, (self.updates + 1) / WARMUP_UPDATES)
+        for group in self._optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):  # in place: a recorded update reads it there
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def _gradient(self, part: B, size: int) -> tuple[tuple[Tensor, ...], float, float]:
         """(gradients, loss, mean value) that part of a batch of that size adds to the whole."""
@@ -154,7 +171,8 @@ class Agent(ABC, Generic[B]):
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on, as named tensors."""
         named = {f"online.{k}": v for k, v in self.online.state_dict().items()}
-        return named | optimiser_tensors(self._optimiser) | {"updates": torch.tensor(self.updates)}
+        named |= optimiser_tensors(self._optimiser) | {"updates": torch.tensor(self.updates)}
+        return {name: value.cpu() for name, value in named.items()}
 
     def load(self, named: dict[str, Tensor]) -> None:
         """Go on from `state`."""
@@ -167,15 +185,25 @@ class Agent(ABC, Generic[B]):
 class DoubleDqn(Agent[Transitions]):
     """Double DQN: a second network, copied from the first now and then, values what the first picks."""
 
-    def __init__(self, n_actions: int, network: NetworkSettings, settings: AgentSettings, threads: int = 1) -> None:
-        super().__init__(n_actions, network, settings, threads)
+    def __init__(
+        self,
+        n_actions: int,
+        network: NetworkSettings,
+        settings: AgentSettings,
+        threads: int = 1,
+        device: torch.device = CPU,
+    ) -> None:
+        super().__init__(n_actions, network, settings, threads, device)
         self.target = self._round(self.online)
 
     def finish(self, gradients: Gradients, rate: float) -> dict[str, float]:
         metrics = super().finish(gradients, rate)
+        self._renew()
+        return metrics
+
+    def _renew(self) -> None:
         if self.updates % self._settings.target_updates == 0:
             copy_parameters(self.online, self.target)
-        return metrics
 
     def _goal(self, part: Transitions) -> Tensor:
         ahead = torch.from_numpy(part.next_obs)
@@ -183,7 +211,7 @@ class DoubleDqn(Agent[Transitions]):
         return double_q_target(self._rounded(ahead), self.target(ahead), returns, discount)
 
     def state(self) -> dict[str, Tensor]:
-        return super().state() | {f"target.{k}": v.float() for k, v in self.target.state_dict().items()}
+        return super().state() | {f"target.{k}": v.float().cpu() for k, v in self.target.state_dict().items()}
 
     def load(self, named: dict[str, Tensor]) -> None:
         super().load(named)

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import torch
 
-from rl.frames import CELLS, CHANNELS
+from rl.device import CPU
+from rl.frames import CELLS, CHANNELS, SIDE
 from rl.games import action_meanings
 from rl.memory import need_memory
 from rl.network import QNetwork
 from rl.replay import ROW_BYTES
-from rl.trainer import TeacherRun
+from rl.trainer import TeacherRun, device_of
 from rl.training_state import SEGMENT_ROWS
 
 PROGRAM_BYTES = 400 << 20  # torch, numba and the board, in memory before a run asks for any; measured
+FRAME_BYTES = SIDE * SIDE
 GAME_BYTES = 2 << 20  # of one emulator with its buffers; measured 1.5 MB
 
 
@@ -28,7 +30,8 @@ def held(config: TeacherRun) -> dict[str, int]:
     else:
         rows = own.replay_rows // own.envs * own.envs
         # A segment of a checkpoint, twice: read while the one before is put back.
-        parts |= {"replay": rows * ROW_BYTES, "checkpoints": 2 * min(rows, SEGMENT_ROWS) * ROW_BYTES}
+        row = ROW_BYTES if device_of(own) == CPU else ROW_BYTES - FRAME_BYTES  # a GPU holds the frames itself
+        parts |= {"replay": rows * row, "checkpoints": 2 * min(rows, SEGMENT_ROWS) * ROW_BYTES}
     parts["games"] = (own.envs + max(own.eval_episodes, own.report_episodes)) * GAME_BYTES
     return dict(sorted(parts.items(), key=lambda part: -part[1])) | {"program": PROGRAM_BYTES}
 

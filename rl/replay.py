@@ -53,14 +53,24 @@ class Replay:
     def __init__(self, n_envs: int, capacity: int, first: Frames) -> None:
         """`capacity` rows in all; `first` frames [E, 84, 84] of every env. Raises MemoryError before it takes any."""
         self.length = capacity // n_envs
-        need_memory(n_envs * self.length * ROW_BYTES, "replay", "lower teacher.replay_rows")
-        self._cells: Frames = np.zeros((n_envs, self.length, CELLS, CELLS, BLOCK * BLOCK), np.uint8)
+        self._room(n_envs)
         self._action: NDArray[np.uint8] = np.zeros((n_envs, self.length), np.uint8)
         self._reward: NDArray[np.float32] = np.zeros((n_envs, self.length), np.float32)
         self._flags: NDArray[np.uint8] = np.zeros((n_envs, self.length), np.uint8)
         self.head: NDArray[np.int64] = np.zeros(n_envs, np.int64)  # rows ever begun; the newest awaits its action
         self.age = 0.0  # rows since what was sampled last, on average
         self.start(first)
+
+    def _room(self, n_envs: int) -> None:
+        need_memory(n_envs * self.length * ROW_BYTES, "replay", "lower teacher.replay_rows")
+        self._cells: Frames = np.zeros((n_envs, self.length, CELLS, CELLS, BLOCK * BLOCK), np.uint8)
+
+    def _put(self, envs: NDArray[np.int64] | int, at: NDArray[np.int64], cells: Frames) -> None:
+        """Frames [N, 21, 21, 16] into rows `at` of those envs."""
+        self._cells[envs, at] = cells
+
+    def _take(self, envs: NDArray[np.int64], at: NDArray[np.int64]) -> Frames:
+        return self._cells[envs, at]
 
     @property
     def size(self) -> int:
@@ -90,7 +100,8 @@ class Replay:
 
     def _append(self, envs: NDArray[np.int64], cells: Frames, flags: NDArray[np.int64] | int) -> None:
         at = self.head[envs] % self.length
-        self._cells[envs, at], self._flags[envs, at] = cells, flags
+        self._put(envs, at, cells)
+        self._flags[envs, at] = flags
         self._action[envs, at], self._reward[envs, at] = 0, 0
         self.head[envs] += 1
 
@@ -101,11 +112,18 @@ class Replay:
         """
         envs, rows = self._draw(rng, batch, n)
         self.age = float((self.head[envs] - 1 - rows).mean())
+        return self._transitions(envs, rows, n, gamma)
+
+    def _actions(self, envs: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._action[envs, rows % self.length].astype(np.int64)
+
+    def _transitions(self, envs: NDArray[np.int64], rows: NDArray[np.int64], n: int, gamma: float) -> Transitions:
+        batch = len(envs)
         obs, next_obs = (np.empty((batch, CELLS, CELLS, CHANNELS), np.uint8) for _ in range(2))
         returns, discount = np.empty(batch, np.float32), np.empty(batch, np.float32)
         words = _words(self._cells, 2), _words(obs, 1), _words(next_obs, 1)
         _gather(words[0], self._reward, self._flags, envs, rows, n, gamma, *words[1:], returns, discount)
-        return Transitions(obs, next_obs, self._action[envs, rows % self.length].astype(np.int64), returns, discount)
+        return Transitions(obs, next_obs, self._actions(envs, rows), returns, discount)
 
     def _draw(self, rng: np.random.Generator, batch: int, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         oldest = np.where(self.head > self.length, self.head - self.length + STACK - 1, 0)  # its stack is held whole
@@ -125,8 +143,8 @@ class Replay:
         envs = np.repeat(np.arange(len(begin)), stop - begin)
         spans = [np.arange(a, b) for a, b in zip(begin, stop, strict=True)]
         at = np.concatenate(spans) % self.length
-        parts = (self._cells, self._action, self._reward, self._flags)
-        return Rows(begin, stop, *(part[envs, at] for part in parts))
+        parts = (self._action, self._reward, self._flags)
+        return Rows(begin, stop, self._take(envs, at), *(part[envs, at] for part in parts))
 
     def restore(self, rows: Rows) -> None:
         """Put back rows taken with `rows`, oldest first; the next call must be `start`, for envs begin anew."""
@@ -137,7 +155,8 @@ class Replay:
                 self._break_off(env, int(begin))
             kept = slice(done + max(0, count - self.length), done + count)
             at = np.arange(stop - (kept.stop - kept.start), stop) % self.length
-            self._cells[env, at], self._action[env, at] = rows.cells[kept], rows.action[kept]
+            self._put(env, at, rows.cells[kept])
+            self._action[env, at] = rows.action[kept]
             self._reward[env, at], self._flags[env, at] = rows.reward[kept], rows.flags[kept]
             self.head[env] = stop
             done += count
@@ -150,24 +169,42 @@ def _words(cells: Frames, lead: int) -> NDArray[np.uint64]:
 
 @numba.njit(cache=True, nogil=True)
 def _gather(words, reward, flags, envs, rows, n, gamma, obs, next_obs, returns, discount):  # type: ignore[no-untyped-def]
-    length = words.shape[1]
     for b in range(len(envs)):
         e, row = envs[b], rows[b]
-        total, scale, ahead, live = 0.0, 1.0, row, True
-        for _ in range(n):
-            flag = flags[e, ahead % length]
-            if flag & END:
-                break
-            total += scale * min(1.0, max(-1.0, reward[e, ahead % length]))
-            scale *= gamma
-            ahead += 1
-            if flag & DONE:
-                live = False
-                break
-        returns[b] = total
-        discount[b] = scale if live else 0.0
+        returns[b], discount[b], ahead = ahead_of(reward[e], flags[e], row, n, gamma)
         _stack(words[e], flags[e], row, obs[b])
         _stack(words[e], flags[e], ahead, next_obs[b])
+
+
+@numba.njit(cache=True, nogil=True)
+def ahead_of(reward, flags, row, n, gamma):  # type: ignore[no-untyped-def]
+    """(discounted sum of clipped rewards, discount, row of the bootstrap) of a decision in one env's ring."""
+    length = len(flags)
+    total, scale, ahead, live = 0.0, 1.0, row, True
+    for _ in range(n):
+        flag = flags[ahead % length]
+        if flag & END:
+            break
+        total += scale * min(1.0, max(-1.0, reward[ahead % length]))
+        scale *= gamma
+        ahead += 1
+        if flag & DONE:
+            live = False
+            break
+    return total, scale if live else 0.0, ahead
+
+
+@numba.njit(cache=True, nogil=True)
+def stacked(flags, row, at):  # type: ignore[no-untyped-def]
+    """Places in the ring of the frames whose stack ends at a row, into at [4]; how many before its episode are none."""
+    length, unseen = len(flags), STACK
+    alive = True
+    for back in range(STACK):
+        if alive:
+            unseen -= 1
+            at[unseen] = (row - back) % length
+            alive = not flags[at[unseen]] & FIRST
+    return unseen
 
 
 @numba.njit(cache=True, nogil=True)
@@ -176,14 +213,8 @@ def _stack(words, flags, row, out):  # type: ignore[no-untyped-def]
 
     Cell by cell, so that a cache line of the stack is written once, and in words: bytes take three times as long.
     """
-    length = words.shape[0]
-    at, unseen = np.empty(STACK, np.int64), STACK
-    alive = True
-    for back in range(STACK):
-        if alive:
-            unseen -= 1
-            at[unseen] = (row - back) % length
-            alive = not flags[at[unseen]] & FIRST
+    at = np.empty(STACK, np.int64)
+    unseen = stacked(flags, row, at)
     for cell in range(words.shape[1]):
         for k in range(unseen):
             out[cell, 2 * k] = out[cell, 2 * k + 1] = 0

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from rl.agent import Agent, AgentSettings, DoubleDqn, Gradients
 from rl.checkpoint import PolicyCheckpoint, half
 from rl.clips import Clip, film
+from rl.device import CPU, DEVICES, device_named, processors
+from rl.device_agent import DeviceDqn
+from rl.device_replay import DeviceReplay
 from rl.frames import STACK, BlockStacks, Frames, blocks
 from rl.games import SEEDS, EnvSettings, VectorGame, VectorStep
 from rl.manifest import versions
@@ -37,9 +40,10 @@ class TeacherSettings:
 
     algo: str  # ddqn | pqn
     seed: int
+    device: str  # auto | cpu | cuda
     train_frames: int
     envs: int
-    env_threads: int
+    env_threads: int  # 0: one beside a learner on the processor, all but two where a GPU learns
     learner_threads: int
     replay_rows: int
     learn_start_frames: int
@@ -63,6 +67,8 @@ class TeacherSettings:
         for name in (*counts.split(), "eval_episodes", "report_episodes"):
             need(getattr(self, name) >= 1, f"teacher.{name}", getattr(self, name), "1 or more")
         need(self.algo in ALGOS, "teacher.algo", self.algo, " or ".join(ALGOS))
+        need(self.env_threads >= 0, "teacher.env_threads", self.env_threads, "0 (by the device) or more")
+        need(self.device in DEVICES, "teacher.device", self.device, ", ".join(DEVICES))
         need(self.seed >= 0, "teacher.seed", self.seed, "0 or more")
         need(0 <= self.epsilon_final <= 1, "teacher.epsilon_final", self.epsilon_final, "0 to 1")
         need(self.rate_hold_frames >= 0, "teacher.rate_hold_frames", self.rate_hold_frames, "0 or more")
@@ -89,6 +95,20 @@ class TeacherRun:
         low, high = 2 * own.envs * (own.agent.n_steps + 1) * step, own.replay_rows // own.envs * own.envs * step
         fits = low <= own.learn_start_frames <= high  # above it the replay would never be full enough
         need(fits, "teacher.learn_start_frames", own.learn_start_frames, f"{low} to {high} with this replay")
+
+
+def device_of(own: TeacherSettings) -> torch.device:
+    """Where a run learns; PQN has no form of its own for a GPU. Raises SettingsError for a device that is not there."""
+    device = device_named(own.device)
+    need(own.algo != "pqn" or own.device != "cuda", "teacher.device", own.device, "auto or cpu with algo=pqn")
+    return CPU if own.algo == "pqn" else device
+
+
+def env_threads(own: TeacherSettings, device: torch.device) -> int:
+    """Threads that play. The native workers spin while they wait: beside a learner on the processor one is enough."""
+    if own.env_threads:
+        return own.env_threads
+    return 1 if device == CPU else max(1, processors() - 2)
 
 
 def _need_start(config: TeacherRun, team: Team) -> None:
@@ -130,16 +150,12 @@ class Trainer:
         self.best: float | None = team.share(facts["best"])  # the best evaluation, whose policy is kept
         # Envs cannot be saved: a resumed run begins new episodes, from seeds that no earlier part has used.
         env_seed = self._own.seed + 1000 * (1 + self.frames) + SEEDS // team.size * team.rank
-        self._games = VectorGame(config.name, config.env, self._own.envs, env_seed % SEEDS, self._own.env_threads)
+        device = device_of(self._own)
+        self._env_threads = env_threads(self._own, device)
+        self._games = VectorGame(config.name, config.env, self._own.envs, env_seed % SEEDS, self._env_threads)
         self._replay: Replay | None = None
         self._rollouts: Rollouts | None = None
-        net = len(self._games.actions), self._own.network, self._own.agent, self._own.learner_threads
-        if self._own.algo == "pqn":
-            self._agent: Agent[Any] = Pqn(*net)
-            self._rollouts = Rollouts(self._own.envs, self._own.pqn, self._own.agent.gamma)
-        else:
-            self._agent = DoubleDqn(*net)
-            self._replay = Replay(self._own.envs, self._own.replay_rows, self._games.first)
+        self._equip(device)
         self._stacks = BlockStacks(blocks(self._games.first))
         self._open = np.zeros(self._own.envs)  # running returns
         self._returns: deque[float] = deque(maxlen=50)
@@ -158,6 +174,21 @@ class Trainer:
         own = self._own
         shape = {"algo": own.algo, "envs": own.envs, "replay_rows": own.replay_rows, "network": asdict(own.network)}
         return {"game": self._config.name, "env": asdict(self._config.env), **shape}
+
+    def _equip(self, device: torch.device) -> None:
+        """The learner and what it learns from."""
+        own = self._own
+        net = len(self._games.actions), own.network, own.agent
+        self._agent: Agent[Any]
+        if own.algo == "pqn":
+            self._agent = Pqn(*net, own.learner_threads)
+            self._rollouts = Rollouts(own.envs, own.pqn, own.agent.gamma)
+        elif device == CPU:
+            self._agent = DoubleDqn(*net, own.learner_threads)
+            self._replay = Replay(own.envs, own.replay_rows, self._games.first)
+        else:
+            self._agent = DeviceDqn(*net, device)
+            self._replay = DeviceReplay(own.envs, own.replay_rows, self._games.first, device)
 
     def _resume(self, saved: Saved) -> None:
         if not self.team.rank:
@@ -197,7 +228,7 @@ class Trainer:
         learning = self._begin()
         sampled = time.monotonic()
         stacks = self._stacks.now
-        values = self._agent.values(stacks)
+        values = self._values(stacks)
         actions = self._choose(values)
         self._games.send(actions)
         acted = time.monotonic()
@@ -213,6 +244,11 @@ class Trainer:
         for name, seconds in zip(self._shares, spent, strict=True):
             self._shares[name] += seconds
         return metrics
+
+    def _values(self, stacks: Frames) -> NDArray[np.float32]:
+        if isinstance(self._replay, DeviceReplay) and isinstance(self._agent, DeviceDqn):
+            return self._agent.values(self._replay.newest())
+        return self._agent.values(stacks)
 
     def _choose(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
         actions: NDArray[np.int64] = values.argmax(axis=1)
@@ -257,7 +293,8 @@ class Trainer:
             self._rollouts.add(stacks, values.max(axis=1), actions, step, self._rng)
         if self._replay:
             self._replay.add(actions, step)
-        self._stacks.push(blocks(step.first), step.ended)
+        if not isinstance(self._replay, DeviceReplay):  # which builds them itself, where they are needed
+            self._stacks.push(blocks(step.first), step.ended)
         taken = values[np.arange(len(actions)), actions]
         self.predictions.note(taken, step.reward, step.terminated | step.life_lost, step.truncated)
         self._open += step.reward
@@ -283,7 +320,7 @@ class Trainer:
     def evaluate(self, episodes: int, act: Any = None) -> Score:
         """Score the policy as it stands (or another) on seeds that training never uses."""
         start, rules = time.monotonic(), self._rules(episodes)
-        score = evaluate(act or self._agent.act, self._config.name, rules, self._own.env_threads, "teacher")
+        score = evaluate(act or self._agent.act, self._config.name, rules, self._env_threads, "teacher")
         self._wall_s += time.monotonic() - start
         return score
 
@@ -300,7 +337,7 @@ class Trainer:
 
     def policy(self, score: Score) -> PolicyCheckpoint:
         training = {"frames": self.frames, "wall_s": self._wall_s, "score": score.to_json(), "versions": versions()}
-        params = half(self._agent.online.state_dict())
+        params = half({name: value.cpu() for name, value in self._agent.online.state_dict().items()})
         own = self._own
         return PolicyCheckpoint(self._config.name, self.actions, self._config.env, own.network, params, training)
 

@@ -84,6 +84,7 @@ def teacher(root: Path, env: EnvSettings | None = None, **changes: Any) -> Teach
         seed=5,
         train_frames=1_600,
         envs=2,
+        device="cpu",
         env_threads=1,
         learner_threads=2,
         replay_rows=300,

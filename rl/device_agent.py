@@ -1,0 +1,98 @@
+"""Double DQN on a GPU: whole batches, an update as two recorded graphs, gradients beside the acting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rl.agent import AgentSettings, DoubleDqn, Gradients, copy_parameters, double_q_target
+from rl.device import Recorded
+from rl.device_replay import DeviceTransitions
+from rl.frames import CELLS, CHANNELS, Frames
+from rl.network import NetworkSettings
+
+
+class DeviceDqn(DoubleDqn):
+    """As `DoubleDqn`, for batches that lie on the device."""
+
+    def __init__(self, n_actions: int, network: NetworkSettings, settings: AgentSettings, device: torch.device) -> None:
+        super().__init__(n_actions, network, settings, device=device)
+        self._batch = _room(settings.batch, device)
+        self._told = torch.zeros(3, device=device)  # loss, mean value, norm of the gradient
+        for parameter in self.online.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self._differentiate, self._update = Recorded(self._backward, device), Recorded(self._apply, device)
+        self._aside = _stream(device) if device.type == "cuda" else None
+
+    def values(self, stacks: Frames | Tensor) -> NDArray[np.float32]:
+        with torch.no_grad():
+            return self._rounded(torch.as_tensor(stacks, device=self.device)).cpu().numpy()  # type: ignore[no-any-return]
+
+    def begin(self, batch: Any) -> Gradients:
+        """Start on a batch's gradients beside everything else that the device does; nothing is handed over."""
+        for field in fields(batch):
+            getattr(self._batch, field.name).copy_(getattr(batch, field.name))
+        with self._beside():
+            self._differentiate()
+        return []
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """In a stream of its own, after all that was asked of the device so far."""
+        if self._aside is None:
+            yield
+            return
+        self._aside.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self._aside):
+            yield
+
+    def finish(self, gradients: Gradients, rate: float) -> dict[str, float]:
+        if self._aside is not None:
+            torch.cuda.current_stream(self.device).wait_stream(self._aside)
+        if self.average:
+            self.average([parameter.grad for parameter in self.online.parameters() if parameter.grad is not None])
+        self._set_rate(rate)
+        self._update()
+        self.updates += 1
+        self._renew()
+        loss, mean, norm = self._told.tolist()
+        return {"train/loss": loss, "train/q_mean": mean, "train/grad_norm": norm}
+
+    def _backward(self) -> None:
+        batch = self._batch
+        with torch.no_grad():
+            values = self._rounded(batch.next_obs), self.target(batch.next_obs)
+            goal = double_q_target(*values, batch.returns, batch.discount)
+        chosen = self._rounded(batch.obs).gather(1, batch.action[:, None])[:, 0]
+        loss = F.smooth_l1_loss(chosen, goal)
+        gradients = torch.autograd.grad(loss, list(self._rounded.parameters()))
+        for parameter, gradient in zip(self.online.parameters(), gradients, strict=True):
+            assert parameter.grad is not None
+            parameter.grad.copy_(gradient)
+        self._told[0].copy_(loss.detach())
+        self._told[1].copy_(chosen.detach().mean())
+
+    def _apply(self) -> None:
+        norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), self._settings.max_grad_norm)
+        self._told[2].copy_(norm)
+        self._optimiser.step()
+        copy_parameters(self.online, self._rounded)
+
+
+def _room(batch: int, device: torch.device) -> DeviceTransitions:
+    """A batch of zeros, which every batch is copied into: recorded graphs read it there."""
+    obs, next_obs = (torch.zeros(batch, CELLS, CELLS, CHANNELS, dtype=torch.uint8, device=device) for _ in range(2))
+    returns, discount = (torch.zeros(batch, device=device) for _ in range(2))
+    return DeviceTransitions(obs, next_obs, torch.zeros(batch, dtype=torch.int64, device=device), returns, discount)
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
