@@ -3,7 +3,9 @@
 import { bit, numbers } from "./wire.js";
 
 const GROUND = [11, 14, 20], FREE = [20, 24, 33], DEAD = [150, 28, 40];
-const SHOWN_MS = 1600; // a wave that is shown slowly
+// How long a wave is shown; 0: as long as its decision lasts. Fifteen bright flashes a second harm some people, three do
+// not, so the live wave is dimmer than the slower ones.
+export const WAVES = { live: 0, half: 500, slow: 2500 };
 
 /** As many colours as layers: from blue by green and yellow to pink, in the order in which a picture travels. */
 export function layerColours(count) {
@@ -20,7 +22,9 @@ export class Mesh {
   constructor(canvas, { onKill, onCell }) {
     Object.assign(this, { canvas, onKill, onCell, scene: null, wave: null, dead: null, drag: null, cursor: null });
     this.small = document.createElement("canvas");
-    this.slow = false;
+    this.lasts = WAVES.half;
+    this.next = null;
+    this.drawn = 0;
     canvas.addEventListener("pointerdown", (e) => this.press(e));
     canvas.addEventListener("pointermove", (e) => this.move(e));
     canvas.addEventListener("pointerup", (e) => this.release(e));
@@ -33,7 +37,7 @@ export class Mesh {
 
   /** A new scene: where the cores lie. */
   setScene(mesh, arrays) {
-    this.scene = this.wave = this.dead = null;
+    this.scene = this.wave = this.dead = this.next = null;
     if (!mesh) return this.draw();
     const [chipsX, chipsY] = mesh.chips, [width, height] = mesh.size;
     const place = numbers(arrays.place), cores = place.length / 2;
@@ -50,12 +54,20 @@ export class Mesh {
     this.fit();
   }
 
-  /** A decision: spikes of every core in every tick, which took so many milliseconds of game. */
-  setWave(wave, lasts) {
-    this.before = this.wave;
+  /** A decision: spikes of every core in every tick, and the milliseconds until the next one. */
+  setWave(wave, untilNext) {
+    const made = { ...wave, lasts: Math.max(this.lasts, untilNext), bright: this.lasts > 0 };
+    if (this.wave && this.lasts && this.tick(performance.now()) < this.wave.ticks - 1) this.next = made;
+    else this.start(made);
+  }
+
+  /** Nobody thinks on the chip now. */
+  rest() { this.wave = this.next = null; }
+
+  start(wave) {
     this.wave = wave;
+    this.next = null;
     this.begun = performance.now();
-    this.lasts = lasts;
   }
 
   fit() {
@@ -68,16 +80,19 @@ export class Mesh {
     this.draw();
   }
 
-  /** The tick that is shown now: the wave runs once a decision. */
+  /** The tick that is shown now. */
   tick(now) {
-    const lasts = this.slow ? SHOWN_MS : this.lasts;
-    return Math.min(this.wave.ticks - 1, Math.floor(((now - this.begun) / Math.max(1, lasts)) * this.wave.ticks));
+    const gone = Math.max(0, now - this.begun); // a frame's time may lie before the message that it shows
+    return Math.min(this.wave.ticks - 1, Math.floor((gone / this.wave.lasts) * this.wave.ticks));
   }
 
   draw(now = performance.now(), steady = false) {
     const { canvas, scene } = this, context = canvas.getContext("2d");
     if (!scene || !this.image) { context.fillStyle = `rgb(${GROUND})`; context.fillRect(0, 0, canvas.width, canvas.height); return; }
-    this.paint(this.wave ? (steady ? this.wave.ticks - 1 : this.tick(now)) : -1, steady);
+    if (this.next && now - this.begun >= this.wave.lasts) this.start(this.next);
+    const tick = !this.wave ? -1 : steady ? this.wave.ticks - 1 : this.tick(now);
+    this.paint(tick, steady, Math.min(100, now - this.drawn));
+    this.drawn = now;
     this.small.getContext("2d").putImageData(this.image, 0, 0);
     context.imageSmoothingEnabled = false;
     context.drawImage(this.small, 0, 0, canvas.width, canvas.height);
@@ -85,19 +100,19 @@ export class Mesh {
     this.marks(context);
   }
 
-  paint(tick, steady) {
+  /** Cells in their layer's colour, bright by their spikes; white where the picture arrives, dim where it has not yet. */
+  paint(tick, steady, passed) {
     const { scene, wave, glow, colours, dead } = this, pixels = this.image.data;
+    const bright = wave?.bright && !steady, fades = Math.exp(-passed / (bright ? wave.lasts / 5 : 60));
     for (let i = 0; i < scene.at.length; i++) {
       const core = scene.at[i], o = 4 * i;
       let red = FREE[0], green = FREE[1], blue = FREE[2];
       if (core >= 0 && dead && bit(dead, core)) [red, green, blue] = DEAD;
       else if (core >= 0) {
-        const spikes = tick < 0 ? 0 : wave.wave[tick * wave.cores + core];
-        const earlier = tick < 1 ? spikes : wave.wave[(tick - 1) * wave.cores + core];
-        const arrives = tick >= 0 && !steady && scene.level[core] === tick;
-        glow[core] = arrives ? 1 : Math.max(glow[core] * 0.86, Math.min(1, Math.abs(spikes - earlier) / 24));
-        if (steady) glow[core] = 0;
-        const own = colours[scene.layer[core]], share = 0.2 + 0.62 * Math.sqrt(spikes / 255), light = 0.62 * glow[core];
+        const spikes = tick < 0 ? 0 : wave.wave[tick * wave.cores + core], level = scene.level[core];
+        glow[core] = steady || tick < 0 ? 0 : level === tick ? 1 : glow[core] * fades;
+        const own = colours[scene.layer[core]], coming = bright && level > tick ? 0.45 : 1;
+        const share = coming * (0.2 + 0.7 * Math.min(1, spikes / 160)), light = (bright ? 0.75 : 0.15) * glow[core];
         red = own[0] * share; green = own[1] * share; blue = own[2] * share;
         red += (255 - red) * light; green += (255 - green) * light; blue += (255 - blue) * light;
       }

@@ -7,16 +7,25 @@ const STRIP = 300; // pictures
 
 export function say(id, text) { const node = $(id); if (node.textContent !== text) node.textContent = text; }
 
+const small = document.createElement("canvas");
+
+/** The frame in equal, sharp pixels: enlarged by whole numbers to what the screen has or more; CSS takes up the rest. */
 export function drawFrame(canvas, frame, palette) {
-  const [height, width] = frame.shape;
-  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const [height, width] = frame.shape, scale = devicePixelRatio || 1;
+  Object.assign(small, { width, height });
   const image = new ImageData(width, height), pixels = new Uint32Array(image.data.buffer);
   const colours = new Uint32Array(256);
   for (let i = 0; i < palette.data.length / 3; i++) {
     colours[i] = 0xff000000 | (palette.data[3 * i + 2] << 16) | (palette.data[3 * i + 1] << 8) | palette.data[3 * i];
   }
   for (let i = 0; i < pixels.length; i++) pixels[i] = colours[frame.data[i]];
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  small.getContext("2d").putImageData(image, 0, 0);
+  const across = width * Math.max(1, Math.ceil((canvas.clientWidth * scale) / width));
+  const down = height * Math.max(1, Math.ceil((canvas.clientHeight * scale) / height));
+  if (canvas.width !== across || canvas.height !== down) Object.assign(canvas, { width: across, height: down });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
+  context.drawImage(small, 0, 0, across, down);
 }
 
 export function makeVotes(actions) {
