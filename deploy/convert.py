@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="deploy.convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", type=Path, help="a graph, a chip, an IBM model, a RANC input, or spikes")
-    parser.add_argument("target", type=Path, help=".npz ours, .json IBM, .ranc.json RANC; for spikes .npz .csv .sfti")
+    parser.add_argument(
+        "target", type=Path, help=".npz ours, .json IBM, .ranc.json RANC; for spikes .npz .csv .sfti .sfri"
+    )
     parser.add_argument("--to", choices=sorted(TARGETS), help="the target's format where its name does not tell it")
     parser.add_argument("--config", type=Path, help="RANC's config of the source; by default beside it")
     parser.add_argument("--spikes", type=Path, help="spikes that a RANC input gets as packets")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy import compiled, graphs, side, spike_files
+from deploy import compiled, graphs, raw_spikes, side, spike_files
 from deploy.cores import CoreGraph
 from deploy.files import FormatError, kind_of, write_whole
 from deploy.graphs import Extra
@@ -25,10 +25,11 @@ from deploy.spikes import AxonSpikes, LineSpikes, PinSpikes, Spikes
 from deploy.strict_json import blank_comments, read_text
 
 GRAPHS = ("graph", "chip", "ibm", "ranc")
-SPIKES = ("spikes", "csv", "sfti", "sfcp", "ranc_output")
+SPIKES = ("spikes", "csv", "sfti", "sfri", "sfcp", "ranc_output")
 _OURS = {graphs.KIND: "graph", compiled.KIND: "chip", spike_files.KIND: "spikes"}
 _SUFFIXES = {
     **{".sfti": "sfti", ".sfti.gz": "sfti", ".sfcp": "sfcp", ".csv": "csv", ".csv.gz": "csv", ".txt": "ranc_output"},
+    **{".sfri": "sfri"},
     **{".ranc.json": "ranc", ".input.json": "ranc", ".json": "ibm", ".npz": "graph"},
 }
 _FIRST_KEY = re.compile(r'\s*\{\s*"(\w+)"')
@@ -113,6 +114,7 @@ def load_spikes(path: Path, config: Path | None = None) -> Spikes:
         "spikes": spike_files.load_spikes,
         "csv": spike_files.read_csv,
         "sfti": spike_files.read_sfti,
+        "sfri": raw_spikes.read_sfri,
         "sfcp": spike_files.read_sfcp,
         "ranc_output": _read_output,
     }
@@ -126,16 +128,20 @@ def load_spikes(path: Path, config: Path | None = None) -> Spikes:
 
 
 def save_spikes(spikes: Spikes, path: Path, kind: str) -> None:
-    """Write spikes as "spikes", "csv" or, by axon, "sfti"."""
+    """Write spikes as "spikes", "csv" or, by axon, "sfti" and "sfri"."""
     if kind == "sfti" and isinstance(spikes, AxonSpikes):
         spike_files.write_sfti(spikes, path)
+    elif kind == "sfri" and isinstance(spikes, AxonSpikes):
+        raw_spikes.write_sfri(spikes, path)
     elif kind == "csv":
         spike_files.write_csv(spikes, path)
     elif kind in ("spikes", "graph"):  # what a name that ends in .npz stands for
         spike_files.save_spikes(spikes, path)
     else:
         of = {AxonSpikes: "axons", LineSpikes: "lines", PinSpikes: "pins"}[type(spikes)]
-        raise FormatError(f"{path}: spikes of {of} can not be written as {kind}; take .npz, .csv, or .sfti for axons")
+        raise FormatError(
+            f"{path}: spikes of {of} can not be written as {kind}; take .npz, .csv, or .sfti or .sfri for axons"
+        )
 
 
 def config_beside(path: Path) -> Path:
@@ -155,7 +161,7 @@ def _kind_of_content(path: Path) -> str | None:
         except zlib.error:
             return None
     if b'"SpikeWriter"' in head[:200]:
-        return "sfcp" if b'"CONNPIN"' in head[:200] else "sfti"
+        return "sfcp" if b'"CONNPIN"' in head[:200] else "sfri" if re.search(rb'"RAW[IO]\d"', head[:200]) else "sfti"
     text = head.decode("utf-8", "replace")
     if text.startswith("tick,"):
         return "csv"

@@ -28,7 +28,7 @@ from deploy.ranc import output_text
 from deploy.spikes import AxonSpikes, LineSpikes, PinSpikes, Spikes, addressed, all_pins, run
 
 FORMATS = {"npz": "spikes", "csv": "csv", "ranc": "ranc_output"}
-NAMED_CORES = ("sfti", "csv")
+NAMED_CORES = ("sfti", "sfri", "csv")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="deploy.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("graph", type=Path, help="a graph or chip of ours, an IBM model, or a RANC input")
-    parser.add_argument("--input", type=Path, help="spikes: .npz, .csv, .sfti, .sfti.gz, or a RANC input's packets")
+    parser.add_argument(
+        "--input", type=Path, help="spikes: .npz, .csv, .sfti, .sfri, also gzipped, or a RANC input's packets"
+    )
     parser.add_argument("--ticks", type=int, required=True, help="how many to run")
     parser.add_argument("--output", type=Path, required=True, help=".npz ours, .csv tick,pin,core,neuron, .txt RANC's")
     parser.add_argument("--format", choices=sorted(FORMATS), help="the output's format where its name does not tell it")

@@ -10,7 +10,7 @@ from cases import random_graph
 from numpy.typing import NDArray
 
 from deploy.cores import CoreGraph
-from deploy.spikes import AxonSpikes, PinSpikes
+from deploy.spikes import AxonSpikes, PinSpikes, Spikes
 
 
 def ibm_graph(seed: int, stochastic: bool = False, **sizes: int) -> CoreGraph:
@@ -39,6 +39,16 @@ def random_spikes(graph: CoreGraph, ticks: int, seed: int, share: float = 0.1) -
     count = max(int(share * ticks * c * a / 4), 1)
     columns = (rng.integers(0, high, count).astype(np.int32) for high in (ticks, c, a))
     return AxonSpikes(*columns)
+
+
+def ints(*values: int) -> NDArray[np.int32]:
+    return np.array(values, np.int32)
+
+
+def same(one: Spikes, other: Spikes) -> bool:
+    """Of one kind and equal in every column."""
+    equal = all(np.array_equal(getattr(one, name), value) for name, value in vars(other).items())
+    return equal and type(one) is type(other)
 
 
 def spike_rows(spikes: AxonSpikes | PinSpikes) -> NDArray[np.int32]:

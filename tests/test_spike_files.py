@@ -12,7 +12,7 @@ import pytest
 from cases import random_graph
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from interchange_cases import random_spikes, spike_rows
+from interchange_cases import ints, random_spikes, same, spike_rows
 
 from deploy.emulator import EmulationError, Emulator
 from deploy.files import FormatError, write_arrays
@@ -30,11 +30,6 @@ from deploy.spike_files import (
 )
 from deploy.spikes import AxonSpikes, LineSpikes, PinSpikes, Spikes, addressed, all_pins, on_axons, rows, run
 
-
-def ints(*values: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-    return np.array(values, np.int32)
-
-
 SPIKES: dict[str, Spikes] = {
     "axons": AxonSpikes(ints(3, 1, 1), ints(0, 2, 1), ints(255, 7, 8)),
     "lines": LineSpikes(ints(3, 0), ints(5, 5)),
@@ -42,11 +37,6 @@ SPIKES: dict[str, Spikes] = {
     "none": AxonSpikes(ints(), ints(), ints()),
 }
 every_kind = pytest.mark.parametrize("spikes", SPIKES.values(), ids=SPIKES)
-
-
-def same(one: Spikes, other: Spikes) -> bool:
-    equal = all(np.array_equal(getattr(one, name), value) for name, value in vars(other).items())
-    return equal and type(one) is type(other)
 
 
 # ---- in and out of a graph
