@@ -17,7 +17,7 @@ from rl.settings import SettingsError, build, unknown
 T = TypeVar("T")
 # Sections that a game's file may hold; a command takes its own and leaves the others.
 CONF = Path(__file__).resolve().parent.parent / "conf"
-SECTIONS = ("env", "teacher", "rollouts", "distill", "chip", "verify", "score", "play")
+SECTIONS = ("env", "teacher", "rollouts", "distill", "chip", "verify", "score", "play", "replay")
 
 
 def settings(kind: type[T], tree: Mapping[str, Any]) -> T:
@@ -52,6 +52,7 @@ HALT = Halt()
 def launch(main: Callable[[], None]) -> None:
     """Begin a command: what hydra refuses on the command line or in a file is one clear message, as our own errors."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises what it would print over several lines
+    sys.argv[1:] = [as_hydra_spells(argument) for argument in sys.argv[1:]]
     if {"-m", "--multirun"} & set(sys.argv[1:]):
         HALT.watch()
     try:
@@ -65,6 +66,14 @@ def launch(main: Callable[[], None]) -> None:
             raise
         print(f"error: {_refusal(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def as_hydra_spells(argument: str) -> str:
+    """make's GAME=Pong and GAMES=Pong,Breakout as hydra takes them; any other argument as it is."""
+    name, equals, value = argument.partition("=")
+    if name == "GAME" and equals:
+        return f"game={value}"
+    return f"games=[{value}]" if name == "GAMES" and equals else argument
 
 
 def _refusal(error: Exception) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from rl import stages
 from rl.board import Board, Ticker
-from rl.command import Stop, only_one, run, settings
+from rl.command import Stop, as_hydra_spells, only_one, run, settings
 from rl.files import FormatError
 from rl.settings import SettingsError
 from rl.stages import CHIP, STUDENT, TEACHER
@@ -53,6 +53,20 @@ def test_our_errors_are_one_message_and_others_a_trace(capsys, monkeypatch):
     monkeypatch.setenv("SPIKECADE_TRACE", "1")
     with pytest.raises(SettingsError, match="where"):
         run(failing(SettingsError("where")))
+
+
+@pytest.mark.parametrize(
+    ("typed", "taken"),
+    [
+        ("GAME=Pong", "game=Pong"),
+        ("GAMES=Pong,Breakout", "games=[Pong,Breakout]"),
+        ("game=Pong", "game=Pong"),
+        ("root=GAME=1", "root=GAME=1"),
+        ("GAME", "GAME"),
+    ],
+)
+def test_games_may_be_named_as_for_make(typed, taken):
+    assert as_hydra_spells(typed) == taken
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
