@@ -1,4 +1,7 @@
-"""Learners of action values, and Double DQN (van Hasselt, Guez & Silver 2016): one net picks, the other values."""
+"""Learners of action values, and Double DQN (van Hasselt, Guez & Silver 2016): one net picks, the other values.
+
+What is learnt of a return is its mean, or several of its quantiles (Dabney et al. 2018), whose mean picks.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,7 @@ class AgentSettings:
     gamma: float  # discount a step
     n_steps: int  # rewards summed before the bootstrap
     batch: int  # transitions an update
+    quantiles: int  # of a return that are learnt; 1: its mean alone
     target_updates: int  # updates between two copies of the online net into the target net
     max_grad_norm: float
     bf16: bool  # compute in bfloat16 where it is safe; weights, targets and loss stay float32
@@ -60,14 +64,35 @@ class AgentSettings:
         need(0 <= self.gamma <= 1, "agent.gamma", self.gamma, "0 to 1")
         need(self.n_steps >= 1, "agent.n_steps", self.n_steps, "1 or more")
         need(self.batch >= 1, "agent.batch", self.batch, "1 or more")
+        need(self.quantiles >= 1, "agent.quantiles", self.quantiles, "1 or more")
         need(self.target_updates >= 1, "agent.target_updates", self.target_updates, "1 or more")
         need(self.max_grad_norm > 0, "agent.max_grad_norm", self.max_grad_norm, "above 0")
 
 
 def double_q_target(online: Tensor, target: Tensor, returns: Tensor, discount: Tensor) -> Tensor:
-    """returns + discount * target[argmax online]: values [B, A] at the bootstrap state, the rest [B]."""
-    best = online.argmax(dim=1, keepdim=True)
-    return returns + discount * target.gather(1, best)[:, 0]
+    """returns + discount * target[argmax mean online]: quantiles [B, A, N] at the bootstrap state, the rest [B]."""
+    best = online.mean(dim=2).argmax(dim=1)
+    return returns[:, None] + discount[:, None] * chosen_of(target, best)
+
+
+def chosen_of(quantiles: Tensor, action: Tensor) -> Tensor:
+    """Quantiles [B, A, N] of one action [B] each -> [B, N]."""
+    return quantiles.gather(1, action[:, None, None].expand(-1, 1, quantiles.shape[2]))[:, 0]
+
+
+def quantile_loss(quantiles: Tensor, goals: Tensor) -> Tensor:
+    """Loss [B] of N quantiles [B, N] against M samples of the return [B, M]: Huber's, of each pair, with threshold 1.
+
+    Over- and underestimates weigh as the quantile demands (Dabney et al. 2018, equation 10); one alone is the mean.
+    """
+    shape = (*quantiles.shape, goals.shape[1])
+    values, samples = quantiles[:, :, None].expand(shape), goals[:, None, :].expand(shape)
+    loss = F.smooth_l1_loss(values, samples, reduction="none")
+    count = quantiles.shape[1]
+    if count > 1:
+        levels = (torch.arange(count, device=loss.device) + 0.5) / count
+        loss = loss * (levels[:, None] - (values > samples).float()).abs()
+    return loss.mean(dim=2).sum(dim=1)
 
 
 class Agent(ABC, Generic[B]):
@@ -87,7 +112,7 @@ class Agent(ABC, Generic[B]):
         device: torch.device = CPU,
     ) -> None:
         self._settings, self.device = settings, device
-        self.online = QNetwork(n_actions, network).to(device)
+        self.online = QNetwork(n_actions * settings.quantiles, network).to(device)
         self._rounded = self._round(self.online)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
@@ -102,12 +127,16 @@ class Agent(ABC, Generic[B]):
 
     @abstractmethod
     def _goal(self, part: B) -> Tensor:
-        """What the values of the chosen actions should become, [B] f32; called without gradients."""
+        """What the quantiles of the chosen actions should become, [B, M] f32; called without gradients."""
+
+    def _quantiles(self, network: QNetwork, cells: Tensor) -> Tensor:
+        """[B, A, N] f32 of stacks [B, 21, 21, 64]."""
+        return network(cells).unflatten(1, (-1, self._settings.quantiles))  # type: ignore[no-any-return]
 
     def values(self, stacks: Frames) -> NDArray[np.float32]:
         """Action values [B, A] for stacks [B, 21, 21, 64]."""
         with torch.no_grad():
-            return self._rounded(torch.from_numpy(stacks)).numpy()  # type: ignore[no-any-return]
+            return self._quantiles(self._rounded, torch.from_numpy(stacks)).mean(dim=2).numpy()
 
     def act(self, stacks: Frames) -> NDArray[np.int64]:
         """Greedy actions [B] for stacks [B, 21, 21, 64]; lowest id on a tie."""
@@ -151,11 +180,19 @@ class Agent(ABC, Generic[B]):
         """(gradients, loss, mean value) that part of a batch of that size adds to the whole."""
         with torch.no_grad():
             goal = self._goal(part)
-        values = self._rounded(torch.from_numpy(part.obs))
-        chosen = values.gather(1, torch.from_numpy(part.action)[:, None])[:, 0]
-        loss = F.smooth_l1_loss(chosen, goal, reduction="sum") / size
+        quantiles = self._quantiles(self._rounded, torch.from_numpy(part.obs))
+        chosen = chosen_of(quantiles, torch.from_numpy(part.action))
+        loss = quantile_loss(chosen, goal).sum() / size
         gradients = torch.autograd.grad(loss, list(self._rounded.parameters()))
-        return gradients, loss.item(), chosen.sum().item() / size
+        return gradients, loss.item(), chosen.mean(dim=1).sum().item() / size
+
+    @torch.no_grad()
+    def policy(self) -> dict[str, Tensor]:
+        """Parameters of a network of mean values: the last layer is linear, so its quantiles are averaged there."""
+        named = {name: value.cpu() for name, value in self.online.state_dict().items()}
+        for name in ("values.weight", "values.bias"):
+            named[name] = named[name].unflatten(0, (-1, self._settings.quantiles)).mean(dim=1)
+        return named
 
     def _round(self, network: QNetwork) -> QNetwork:
         """The network to compute with: rounded once an update, where autocast would in every pass of every thread.
@@ -208,7 +245,8 @@ class DoubleDqn(Agent[Transitions]):
     def _goal(self, part: Transitions) -> Tensor:
         ahead = torch.from_numpy(part.next_obs)
         returns, discount = torch.from_numpy(part.returns), torch.from_numpy(part.discount)
-        return double_q_target(self._rounded(ahead), self.target(ahead), returns, discount)
+        quantiles = self._quantiles(self._rounded, ahead), self._quantiles(self.target, ahead)
+        return double_q_target(*quantiles, returns, discount)
 
     def state(self) -> dict[str, Tensor]:
         return super().state() | {f"target.{k}": v.float().cpu() for k, v in self.target.state_dict().items()}

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl.agent import AgentSettings, DoubleDqn, Gradients, copy_parameters, double_q_target
+from rl.agent import AgentSettings, DoubleDqn, Gradients, chosen_of, copy_parameters, double_q_target, quantile_loss
 from rl.device import Recorded
 from rl.device_replay import DeviceTransitions
 from rl.frames import CELLS, CHANNELS, Frames
@@ -34,7 +33,8 @@ class DeviceDqn(DoubleDqn):
 
     def values(self, stacks: Frames | Tensor) -> NDArray[np.float32]:
         with torch.no_grad():
-            return self._rounded(torch.as_tensor(stacks, device=self.device)).cpu().numpy()  # type: ignore[no-any-return]
+            cells = torch.as_tensor(stacks, device=self.device)
+            return self._quantiles(self._rounded, cells).mean(dim=2).cpu().numpy()
 
     def begin(self, batch: Any) -> Gradients:
         """Start on a batch's gradients beside everything else that the device does; nothing is handed over."""
@@ -69,10 +69,10 @@ class DeviceDqn(DoubleDqn):
     def _backward(self) -> None:
         batch = self._batch
         with torch.no_grad():
-            values = self._rounded(batch.next_obs), self.target(batch.next_obs)
-            goal = double_q_target(*values, batch.returns, batch.discount)
-        chosen = self._rounded(batch.obs).gather(1, batch.action[:, None])[:, 0]
-        loss = F.smooth_l1_loss(chosen, goal)
+            online, target = (self._quantiles(net, batch.next_obs) for net in (self._rounded, self.target))
+            goal = double_q_target(online, target, batch.returns, batch.discount)
+        chosen = chosen_of(self._quantiles(self._rounded, batch.obs), batch.action)
+        loss = quantile_loss(chosen, goal).mean()
         gradients = torch.autograd.grad(loss, list(self._rounded.parameters()))
         for parameter, gradient in zip(self.online.parameters(), gradients, strict=True):
             assert parameter.grad is not None

@@ -40,7 +40,7 @@ def _net_bytes(config: TeacherRun) -> int:
     """Nets, their gradients, optimiser and a checkpoint of them; what a batch leaves in them for its gradient."""
     own = config.teacher
     with torch.device("meta"):
-        net = QNetwork(len(action_meanings(config.name, config.env)), own.network)
+        net = QNetwork(len(action_meanings(config.name, config.env)) * own.agent.quantiles, own.network)
     count = sum(parameter.numel() for parameter in net.parameters())
     # Floats of a parameter: three nets and two slots of the optimiser; a gradient of each thread, stacked, and their
     # sum; at a checkpoint four of them, three times over.

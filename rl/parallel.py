@@ -36,6 +36,10 @@ class Team:
     def average(self, gradients: Sequence[Tensor]) -> None:
         """Every gradient becomes, in place, its mean over the processes."""
 
+    def total(self, own: Tensor) -> Tensor:
+        """The sum over the processes of a tensor that each of them has; it may be the one given."""
+        return own
+
     def agree(self, *said: int) -> tuple[int, ...]:
         """For each number the highest that any process said."""
         return said
@@ -55,6 +59,10 @@ class Several(Team):
         parts = torch.split(flat.div_(self.size), [gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+    def total(self, own: Tensor) -> Tensor:
+        processes.all_reduce(own)
+        return own
 
     def agree(self, *said: int) -> tuple[int, ...]:
         words = torch.tensor(said)

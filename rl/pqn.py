@@ -49,7 +49,7 @@ class Pqn(Agent[Samples]):
     """Learns returns that are known before: the norm in the network does what a target net does elsewhere."""
 
     def _goal(self, part: Samples) -> Tensor:
-        return torch.from_numpy(part.returns)
+        return torch.from_numpy(part.returns)[:, None]
 
 
 def lambda_returns(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,10 @@ from rl.settings import SettingsError, need
 from rl.stages import TEACHER, find
 
 WAITING = 2  # episodes played while the writer packs those before
+# How pictures are made of screens: what learns from them must be shown the same.
+PREPROCESSING: Mapping[str, Any] = MappingProxyType(
+    {"height": 84, "width": 84, "stack": 4, "grey": True, "resize": "area", "maxpool": True}
+)
 NO_LABELS = {"digest": None, "score": None}  # the manifest's teacher where q was not recorded
 
 
@@ -119,12 +124,11 @@ def cast_of(config: RolloutRun, player: dict[str, Any], act: Callable[[int], Act
 def facts_of(config: RolloutRun, cast: Cast) -> Facts:
     """What the dataset's manifest says of its making."""
     own = config.rollouts
-    preprocessing = {"height": 84, "width": 84, "stack": 4, "grey": True, "resize": "area", "maxpool": True}
     return Facts(
         game=config.name,
         rom_md5=hashlib.md5(rom_path(config.name).read_bytes(), usedforsecurity=False).hexdigest(),
         actions=cast.actions,
-        env=asdict(config.env) | preprocessing | {"envs": own.envs, "groups": own.groups},
+        env=asdict(config.env) | dict(PREPROCESSING) | {"envs": own.envs, "groups": own.groups},
         teacher=cast.teacher,
         epsilon=own.epsilon,
         seeds=(own.seed,),

@@ -9,8 +9,21 @@ from rl.settings import SettingsError
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 TEACHER, STUDENT, CHIP = "teacher/policy.safetensors", "student/student.npz", "chip/chip.npz"
-SHIPPED = {TEACHER: "teacher.safetensors", STUDENT: "student.npz", CHIP: "chip.npz"}
-_MAKES = {TEACHER: "make teacher GAME={0}", STUDENT: "make distill GAMES={0}", CHIP: "make compile GAMES={0}"}
+INT8, INT4 = "int8/int8.npz", "int4/int4.npz"
+SHIPPED = {
+    TEACHER: "teacher.safetensors",
+    STUDENT: "student.npz",
+    CHIP: "chip.npz",
+    INT8: "int8.npz",
+    INT4: "int4.npz",
+}
+_MAKES = {
+    TEACHER: "make teacher GAME={0}",
+    STUDENT: "make distill GAMES={0}",
+    CHIP: "make compile GAMES={0}",
+    INT8: "make integers GAME={0} BITS=8",
+    INT4: "make integers GAME={0} BITS=4",
+}
 
 
 def label(games: Sequence[str]) -> str:

@@ -173,6 +173,7 @@ class Trainer:
         """What a run cannot change half-way."""
         own = self._own
         shape = {"algo": own.algo, "envs": own.envs, "replay_rows": own.replay_rows, "network": asdict(own.network)}
+        shape["quantiles"] = own.agent.quantiles
         return {"game": self._config.name, "env": asdict(self._config.env), **shape}
 
     def _equip(self, device: torch.device) -> None:
@@ -337,7 +338,7 @@ class Trainer:
 
     def policy(self, score: Score) -> PolicyCheckpoint:
         training = {"frames": self.frames, "wall_s": self._wall_s, "score": score.to_json(), "versions": versions()}
-        params = half({name: value.cpu() for name, value in self._agent.online.state_dict().items()})
+        params = half(self._agent.policy())
         own = self._own
         return PolicyCheckpoint(self._config.name, self.actions, self._config.env, own.network, params, training)
 

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from rl.agent import WARMUP_UPDATES, DoubleDqn, double_q_target
+from rl.agent import WARMUP_UPDATES, DoubleDqn, double_q_target, quantile_loss
 from rl.network import NetworkSettings, QNetwork, TeacherPlayer, action_values
 from rl.replay import Transitions
 from rl.settings import SettingsError
@@ -41,15 +41,66 @@ def test_the_online_net_picks_and_the_target_net_values():
     target = torch.tensor([[8.0, -2.0, 16.0], [0.5, 64.0, 64.0], [7.0, 7.0, 3.0]])
     returns, discount = torch.tensor([1.0, -1.0, 0.25]), torch.tensor([0.5, 0.25, 0.0])
     # row 0: 1 + .5 * -2; row 1: the tie goes to action 0; row 2: behind a terminal nothing counts
-    assert double_q_target(online, target, returns, discount).tolist() == [0.0, -0.875, 0.25]
+    goal = double_q_target(online[..., None], target[..., None], returns, discount)
+    assert goal.tolist() == [[0.0], [-0.875], [0.25]]
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-def test_learning_brings_values_to_their_targets(bf16):
-    own, batch = agent(bf16=bf16), a_batch(discount=0.0)
+def test_the_mean_of_the_online_quantiles_picks_and_all_of_the_target_s_are_the_goal():
+    online = torch.tensor([[[9.0, 0.0], [4.0, 6.0], [5.0, 4.0]]])  # means 4.5, 5, 4.5
+    target = torch.tensor([[[7.0, 7.0], [-1.0, 3.0], [8.0, 8.0]]])
+    goal = double_q_target(online, target, torch.tensor([2.0]), torch.tensor([0.5]))
+    assert goal.tolist() == [[1.5, 3.5]]
+
+
+def plain_quantile_loss(quantiles, goals):
+    """Of one state, pair by pair."""
+    total = 0.0
+    for i, value in enumerate(quantiles):
+        level = (i + 0.5) / len(quantiles)
+        for goal in goals:
+            error = goal - value
+            huber = error * error / 2 if abs(error) < 1 else abs(error) - 0.5
+            weight = 1.0 if len(quantiles) == 1 else (1 - level if error < 0 else level)
+            total += weight * huber / len(goals)
+    return total
+
+
+@pytest.mark.parametrize(("count", "samples"), [(1, 1), (1, 3), (5, 1), (4, 7)])
+def test_the_loss_of_quantiles_is_summed_over_them_and_averaged_over_samples(count, samples):
+    rng = np.random.default_rng(count)
+    quantiles, goals = rng.normal(0, 2, (6, count)), rng.normal(0, 2, (6, samples))
+    losses = quantile_loss(torch.from_numpy(quantiles), torch.from_numpy(goals))
+    assert losses.tolist() == pytest.approx([plain_quantile_loss(*pair) for pair in zip(quantiles, goals, strict=True)])
+
+
+def test_quantiles_settle_where_they_belong():
+    values = torch.zeros(1, 4, requires_grad=True)
+    samples = torch.arange(1000.0)[None] / 10  # 0 to 100
+    optimiser = torch.optim.SGD([values], lr=20.0)
+    for _ in range(400):
+        optimiser.zero_grad()
+        quantile_loss(values, samples).sum().backward()
+        optimiser.step()
+    assert values[0].tolist() == pytest.approx([12.5, 37.5, 62.5, 87.5], abs=1)
+
+
+def test_the_policy_of_a_quantile_learner_has_its_mean_values():
+    own, batch = agent(quantiles=5), a_batch(size=9)
+    for seed in range(3):
+        own.learn(a_batch(seed), RATE)
+    network = QNetwork(ACTIONS, TINY_NET)
+    network.load_state_dict(own.policy())
+    values = network(torch.from_numpy(batch.obs)).detach().numpy()
+    assert np.allclose(values, own.values(batch.obs), atol=1e-5)
+    assert values.std() > 0.01
+
+
+@pytest.mark.parametrize(("bf16", "quantiles"), [(False, 1), (True, 1), (True, 3)])
+def test_learning_brings_values_to_their_targets(bf16, quantiles):
+    own, batch = agent(bf16=bf16, quantiles=quantiles), a_batch(discount=0.0)
     losses = [own.learn(batch, 0.01)["train/loss"] for _ in range(320)]
     assert losses[-1] < losses[0] / 8
-    values = own.online(torch.from_numpy(batch.obs)).detach().numpy()
+    values = own.values(batch.obs)
     assert np.abs(values[np.arange(6), batch.action] - batch.returns).max() < 0.5
 
 
@@ -178,6 +229,7 @@ def test_pixels_and_blocks_give_one_answer():
         ({"gamma": 1.5}, r"^agent\.gamma: found 1\.5, allowed 0 to 1$"),
         ({"n_steps": 0}, r"^agent\.n_steps: found 0, allowed 1 or more$"),
         ({"batch": 0}, r"^agent\.batch: found 0"),
+        ({"quantiles": 0}, r"^agent\.quantiles: found 0, allowed 1 or more$"),
         ({"learning_rate": 0.0}, r"^agent\.learning_rate: found 0\.0, allowed above 0$"),
         ({"adam_epsilon": -1.0}, r"^agent\.adam_epsilon: found -1\.0"),
         ({"target_updates": 0}, r"^agent\.target_updates: found 0"),

@@ -77,10 +77,12 @@ def test_rows_go_from_the_processor_to_a_device_and_back():
         assert len(one.cells) > 100
 
 
-def test_a_device_learns_what_the_processor_learns():
+@pytest.mark.parametrize("quantiles", [1, 3])
+def test_a_device_learns_what_the_processor_learns(quantiles):
     torch.manual_seed(1)
-    own = DoubleDqn(ACTIONS, TINY_NET, TINY_AGENT)
-    other = DeviceDqn(ACTIONS, TINY_NET, TINY_AGENT, CPU)
+    settings = dataclasses.replace(TINY_AGENT, quantiles=quantiles)
+    own = DoubleDqn(ACTIONS, TINY_NET, settings)
+    other = DeviceDqn(ACTIONS, TINY_NET, settings, CPU)
     other.load(own.state())
     replay, elsewhere, _ = both(60)
     for update in range(9):

@@ -23,6 +23,7 @@ TINY_AGENT = AgentSettings(
     gamma=0.75,
     n_steps=3,
     batch=6,
+    quantiles=1,
     target_updates=4,
     max_grad_norm=10.0,
     bf16=False,
