@@ -28,7 +28,7 @@ smoke = $(if $(filter smoke,$(SIZE)),smoke=$(1))
 ready := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow check play teacher rollouts distill compile verify score faults inspect publish board bench pipeline clean
+.PHONY: help setup test test-slow check play replay teacher rollouts distill compile verify score faults inspect publish board bench pipeline clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ check: $(ready) ## style, types and tests, as CI runs them
 
 play: $(ready) ## plays GAME in real time: PLAYER=chip|spec|student|teacher|human|random VIEW=auto|web|window|terminal|video|none SECONDS=60 (0: until stopped) PORT=8731 (of web)
 	$(run) deploy.play game=$(GAME) $(call smoke,play) play.player=$(PLAYER) play.view=$(VIEW) $(if $(SECONDS),play.realtime.seconds=$(SECONDS)) $(if $(filter web,$(VIEW)),$(if $(PORT),play.web.port=$(PORT))) $(ARGS)
+
+replay: $(ready) ## plays a recorded run again, to the bit: FILE=runs/Pong/play/.../replay.npz (else the one that ships with GAME) VIEW=auto|window|terminal|video|none
+	$(run) deploy.rerun game=$(GAME) $(call smoke,replay) replay.view=$(VIEW) $(if $(filter file,$(origin FILE)),,replay.file=$(FILE)) $(ARGS)
 
 teacher: $(ready) ## trains a Double DQN teacher of GAME, or goes on training it
 	$(run) rl.train game=$(GAME) $(call smoke,teacher) $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,21 @@ class Pacer:
     def last_work_s(self) -> float:
         """Work of the picture before this one, in seconds; 0 before the first."""
         return self.work_s[-1] if self.work_s else 0.0
+
+
+class VirtualClock:
+    """Time that passes only by sleeping: a recording is never late, however long its pictures take."""
+
+    def __init__(self, breath_s: float = 0.002) -> None:
+        """`breath_s`: real seconds of each sleep, in which an encoder keeps up with its queue."""
+        self._now_s, self._breath_s = 0.0, breath_s
+
+    def now(self) -> float:
+        return self._now_s
+
+    def sleep(self, seconds: float) -> None:
+        self._now_s += seconds
+        time.sleep(self._breath_s)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ from deploy.arcade.address import WebSettings
 from deploy.interrupts import Interrupts
 from deploy.pacer import Pacer
 from deploy.players import make_player
-from deploy.realtime import PlayReport, RealtimeSettings, pictures_per_step, play_realtime
+from deploy.realtime import PlayReport, RealtimeSettings, pictures_per_step, play_realtime, thoughts_of
+from deploy.replay import Record, save_replay
+from deploy.replaying import REPLAY, RecordedGame, played_with
+from deploy.reports import model_digests
 from deploy.screens import Both, NoScreen, Screen
 from deploy.views import open_view
 from rl.command import launch, run, settings
@@ -33,6 +36,7 @@ class PlaySettings:
     student: str | None  # games of a student of several, Pong-Breakout; None: the game's own
     view: str
     seed: int
+    save: bool  # a replay too
     realtime: RealtimeSettings
     web: WebSettings
 
@@ -76,6 +80,8 @@ def command(config: PlayRun) -> int:
     # The player first: what is missing should be said before a window opens.
     keys = _Keys()
     player = make_player(own.player, config.name, game.actions, config.root, own.seed, keys, own.chip, own.student)
+    mind, record = thoughts_of(player), Record()
+    recorded = RecordedGame(game, mind, record) if own.save else game
     screen, video = screens(config, folder)
     keys.screen = screen
     pacer = Pacer(own.realtime.period_s, time.perf_counter, time.sleep)
@@ -84,15 +90,28 @@ def command(config: PlayRun) -> int:
         with Interrupts() as signals:
             title = f"{config.name} | {own.player}"
             report = play_realtime(
-                game, player, screen, pacer, own.realtime, signals.keep_going, title=title, tell=told.append
+                recorded, player, screen, pacer, own.realtime, signals.keep_going, title=title, tell=told.append
             )
     finally:
         try:
             screen.close()
         finally:  # also where the video could not be finished
             print(*told, sep="\n")
+    if own.save:
+        _save(config, folder, record, game.actions)
     _write(config, folder, report, getattr(player, "ticks", None), video)
     return 0
+
+
+def _save(config: PlayRun, folder: Path, record: Record, actions: tuple[str, ...]) -> None:
+    """Leave the replay, unless not even one step was finished."""
+    own = config.play
+    models = model_digests(config.name, config.root, [own.player], own.student)
+    played = played_with(config.name, own.player, own.student, config.env, own.seed, actions, models)
+    replay = record.replay(played)
+    if replay is not None:
+        save_replay(replay, folder / REPLAY)
+        print(f"replay: {folder / REPLAY}")
 
 
 def page(config: PlayRun, folder: Path) -> int:

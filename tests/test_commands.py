@@ -15,6 +15,7 @@ import pytest
 from run_cases import ENV, command_line, files_in, small_chip, small_student, small_teacher, write_run
 
 from deploy import build, play, score, verify
+from deploy.arcade.address import WebSettings
 from deploy.compiled import load_compiled, save_compiled
 from deploy.files import HEADER
 from deploy.realtime import RealtimeSettings
@@ -22,6 +23,8 @@ from deploy.spec import save_spec
 from rl.checkpoint import save_policy
 from rl.command import run
 from rl.stages import CHIP, STUDENT, TEACHER
+
+WEB = WebSettings("127.0.0.1", 0, exposed=False, token=None, browser=False)
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +56,7 @@ def a_verify(root, games=("Pong",)):
 
 def a_play(root, player="chip", view="none", name="Pong", seconds=0.2, env=ENV, chip=None, **pace):
     realtime = RealtimeSettings(**{"seconds": seconds, "pictures_per_s": 30, "frames_per_picture": 2} | pace)
-    return play.PlayRun(name, str(root), env, play.PlaySettings(player, chip, None, view, 1, realtime))
+    return play.PlayRun(name, str(root), env, play.PlaySettings(player, chip, None, view, 1, True, realtime, WEB))
 
 
 def a_score(root, players=("spec",), name="Pong", video_seconds=0.0, protocol="nature"):
@@ -374,7 +377,7 @@ def test_a_window_without_a_display_is_said_and_nothing_is_written(root, capsys,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"player": "chips"}, "player: found 'chips', allowed chip, spec, student, teacher, human, random"),
+        ({"player": "chips"}, "player: found 'chips', allowed chip, spec, student, int8, int4, teacher, human, random"),
         ({"view": "windw"}, "view: found 'windw'; allowed auto, window, terminal, video, none; try VIEW=auto"),
     ],
 )

@@ -21,6 +21,7 @@ from deploy.build import BuildRun
 from deploy.faults import FaultRun
 from deploy.play import PlayRun
 from deploy.publish import PublishRun
+from deploy.rerun import ReplayRun
 from deploy.score import ScoreRun
 from deploy.verify import VerifyRun
 from distill import verify as distill_verify
@@ -40,6 +41,7 @@ KINDS = {
     "score": [ScoreRun],
     "faults": [FaultRun],
     "play": [PlayRun],
+    "replay": [ReplayRun],
     "publish": [PublishRun],
 }
 MODULES = {
@@ -49,7 +51,7 @@ MODULES = {
     "deploy.faults": "faults",
     "deploy.play": "play",
 }
-ONE_GAME = ("teacher", "rollouts", "score", "faults", "play", "publish")  # the others take games=[...]
+ONE_GAME = ("teacher", "rollouts", "score", "faults", "play", "replay", "publish")  # the others take games=[...]
 GAMES = (*sorted(path.stem for path in (CONF / "game").glob("*.yaml")), "Zaxxon")  # the last has no file
 ROOTS = [(root, game) for root in KINDS for game in (GAMES if root in ONE_GAME else GAMES[:1])]
 
@@ -218,7 +220,11 @@ def refusal(capsys, root, argument):
         ("play", "play.vieww=none", "play.vieww: unknown key; did you mean view?"),
         ("play", "play.realtime.second=1", "play.realtime.second: unknown key; did you mean seconds?"),
         ("play", "gane=Pong", "gane: unknown key; did you mean game?"),
-        ("play", "+play.foo=1", "config.play.foo: unknown key; allowed chip, player, realtime, seed, student, view, web"),
+        (
+            "play",
+            "+play.foo=1",
+            "config.play.foo: unknown key; allowed chip, player, realtime, save, seed, student, view, web",
+        ),
         ("play", "env.stiky=0.1", "env.stiky: unknown key; did you mean sticky?"),
         ("play", "bogus", "Error parsing override 'bogus'; missing EQUAL at '<EOF>'"),
         ("build", "chip.bord=ns1e", "chip.bord: unknown key; did you mean board?"),

@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("rl", "distill", "deploy")
 
-COMMANDS = {"build", "verify", "score", "faults", "play", "publish", "collect", "inspect"}
+COMMANDS = {"build", "verify", "score", "faults", "play", "rerun", "publish", "collect", "inspect"}
 # May use everything of rl, and the screen's or the console's libraries.
 PLAYERS = {"players", "realtime", "screens", "views", "window", "terminal", "keyboard", "panel", "video", "human"}
-PLAYERS |= {"interrupts", "floorplan", "reports", "aggregate"}
+PLAYERS |= {"interrupts", "replaying", "floorplan", "reports", "aggregate"}
 ARCADE = {path.stem for path in (ROOT / "deploy" / "arcade").glob("*.py")} - {"__init__"}
 PLAYERS |= {"arcade.__init__"} | {f"arcade.{name}" for name in ARCADE}
 LIBRARY_NEEDS = {"numpy", "numba", "llvmlite"}  # numba's own compiler interface

@@ -13,7 +13,7 @@ from run_cases import ROOM
 MAKE = shutil.which("make")
 pytestmark = pytest.mark.skipif(MAKE is None, reason="make is not installed")
 TEN = "BeamRider,Breakout,Enduro,Freeway,MsPacman,Pong,Qbert,Riverraid,Seaquest,SpaceInvaders"
-HIDDEN = {"GAME", "GAMES", "PLAYER", "VIEW", "PORT", "SECONDS", "CHIP", "NAME", "SIZE", "ARGS"}
+HIDDEN = {"GAME", "GAMES", "PLAYER", "VIEW", "PORT", "SECONDS", "CHIP", "NAME", "FILE", "SIZE", "ARGS"}
 HIDDEN |= {"MAKEFLAGS", "MAKELEVEL"}
 
 
@@ -47,6 +47,9 @@ PLAY = "deploy.play game={} play.player={} play.view={}"
         (["play", "SIZE=smoke", "VIEW=web"], ["deploy.play game=Pong smoke=play play.player=chip play.view=web"]),
         (["play", "SIZE=smoke"], ["deploy.play game=Pong smoke=play play.player=chip play.view=auto"]),
         (["play", "ARGS=play.seed=4 root=x"], [PLAY.format("Pong", "chip", "auto") + " play.seed=4 root=x"]),
+        (["replay"], ["deploy.rerun game=Pong replay.view=auto"]),
+        (["replay", "FILE=a.npz", "VIEW=none", "SIZE=smoke"],
+         ["deploy.rerun game=Pong smoke=replay replay.view=none replay.file=a.npz"]),
         (["teacher"], ["rl.train game=Pong"]),
         (["teacher", "GAME=Qbert", "SIZE=smoke"], ["rl.train game=Qbert smoke=teacher"]),
         (["teacher", "ARGS=teacher.seed=2"], ["rl.train game=Pong teacher.seed=2"]),
@@ -118,7 +121,19 @@ def test_help_lists_every_target_and_is_what_make_alone_says():
 
 
 def test_every_target_that_runs_python_first_makes_the_environment():
-    targets = {"play", "teacher", "rollouts", "distill", "compile", "verify", "score", "bench", "test", "board"}
+    targets = {
+        "play",
+        "replay",
+        "teacher",
+        "rollouts",
+        "distill",
+        "compile",
+        "verify",
+        "score",
+        "bench",
+        "test",
+        "board",
+    }
     for target in targets:
         assert "pip install" in make("-n", "-W", "constraints.txt", target).stdout, target
 

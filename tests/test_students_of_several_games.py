@@ -11,6 +11,7 @@ from cases import student
 from run_cases import ACTIONS, ENV, small_teacher
 
 from deploy import play
+from deploy.arcade.address import WebSettings
 from deploy.chip import chip_named
 from deploy.compiled import save_compiled
 from deploy.compiler import compile_spec
@@ -113,6 +114,7 @@ def test_scores_of_a_shared_student_stand_in_its_own_folder(root):
 
 def test_play_takes_the_student_of_several_games(root, capsys):
     pace = RealtimeSettings(seconds=0.1, pictures_per_s=30, frames_per_picture=2)
-    settings = play.PlaySettings("chip", None, BOTH, "none", 1, pace)
+    web = WebSettings("127.0.0.1", 0, exposed=False, token=None, browser=False)
+    settings = play.PlaySettings("chip", None, BOTH, "none", 1, True, pace, web)
     assert play.command(play.PlayRun("Breakout", str(root), ENV, settings)) == 0
     assert f"{BOTH}/chip/chip.npz" in capsys.readouterr().out
