@@ -29,7 +29,7 @@ SPIKES = ("spikes", "csv", "sfti", "sfri", "sfcp", "ranc_output")
 _OURS = {graphs.KIND: "graph", compiled.KIND: "chip", spike_files.KIND: "spikes"}
 _SUFFIXES = {
     **{".sfti": "sfti", ".sfti.gz": "sfti", ".sfcp": "sfcp", ".csv": "csv", ".csv.gz": "csv", ".txt": "ranc_output"},
-    **{".sfri": "sfri"},
+    **{".sfri": "sfri", ".sfro": "sfri", ".sfto": "sfti"},
     **{".ranc.json": "ranc", ".input.json": "ranc", ".json": "ibm", ".npz": "graph"},
 }
 _FIRST_KEY = re.compile(r'\s*\{\s*"(\w+)"')

@@ -1,7 +1,8 @@
-"""IBM's raw spikes (.sfri): RAWI3, what enters by axon, and RAWO6, what leaves by pin.
+"""IBM's raw spikes (.sfri, .sfro): RAWI3, what enters by axon, and RAWO6, what a monitor recorded.
 
 A JSON header, byte 0xFF, then big-endian words of 32 bits, as pytruenorth writes and reads them (vmonaco/pytruenorth,
-`spikes2raw` and `run_nscs`). Of RAWO6's six words a spike the second, third and sixth have no published meaning.
+`spikes2raw` and `run_nscs`). It takes tick, destination core and axon from words 0, 3 and 4 of RAWO6; IBM's text of the
+same record has six fields a spike in that order, so the others are taken as core, neuron and delay.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.cores import FIRST_PIN_CORE, pin_of
 from deploy.files import FormatError, write_whole
-from deploy.spike_files import unpacked
+from deploy.spike_files import recorded, unpacked
 from deploy.spikes import LAST, AxonSpikes, PinSpikes
 from deploy.strict_json import parse, read_text
 
@@ -42,7 +42,7 @@ def read_sfri(path: Path) -> AxonSpikes | PinSpikes:
     if len(body) % (4 * count):
         raise FormatError(f"{path}: {len(body)} bytes of spikes, must be a multiple of {4 * count}; name a whole file")
     words = np.frombuffer(body, ">u4").reshape(-1, count).astype(np.int64)
-    return _entering(facts, words, path) if encoding == "RAWI3" else _leaving(words, path)
+    return _entering(facts, words, path) if encoding == "RAWI3" else recorded(_signed(words).tolist(), path)
 
 
 def _entering(facts: dict[str, Any], words: NDArray[np.int64], path: Path) -> AxonSpikes:
@@ -50,26 +50,13 @@ def _entering(facts: dict[str, Any], words: NDArray[np.int64], path: Path) -> Ax
     if type(delay) is not int or not 0 <= delay <= 15:
         raise FormatError(f"{path}: defaultDestinationDelay is {str(delay)[:40]}, allowed 0..15; mend the header")
     table = words + np.array([delay, 0, 0])
-    _need_range(table, path, "(tick, core, axon)")
+    for number in np.flatnonzero((table > LAST).any(axis=1))[:1]:
+        raise FormatError(f"{path}: spike {number}: {tuple(table[number].tolist())}, allowed 0..{LAST}; mend the file")
     return AxonSpikes(*(np.ascontiguousarray(column, np.int32) for column in table.T))
 
 
-def _leaving(words: NDArray[np.int64], path: Path) -> PinSpikes:
-    tick, axon = words[:, 0], words[:, 4]
-    core = words[:, 3].astype(np.uint32).view(np.int32)  # written as a signed word: -32 and below
-    for number in np.flatnonzero((core > FIRST_PIN_CORE) | (axon > 255))[:1]:
-        raise FormatError(
-            f"{path}: spike {number}: to core {core[number]}, axon {axon[number]}, "
-            f"allowed pins: cores {FIRST_PIN_CORE} and below, axons 0..255; name a record of outputs"
-        )
-    pin = pin_of(core, axon.astype(np.uint8))
-    _need_range(np.stack([tick, pin], axis=1), path, "(tick, pin)")
-    nobody = np.full(len(pin), -1, np.int32)
-    return PinSpikes(tick.astype(np.int32), pin.astype(np.int32), nobody, nobody.copy())
-
-
-def _need_range(table: NDArray[np.int64], path: Path, names: str) -> None:
-    for number in np.flatnonzero((table > LAST).any(axis=1))[:1]:
-        raise FormatError(
-            f"{path}: spike {number}: {names} is {tuple(table[number].tolist())}, allowed 0..{LAST}; mend the file"
-        )
+def _signed(words: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[S, 6] with the destination core as a signed word: pins are at -32 and below."""
+    made = words.copy()
+    made[:, 3] = words[:, 3].astype(np.uint32).view(np.int32)
+    return made

@@ -1,4 +1,4 @@
-"""Spikes as files: ours, comma-separated text, and IBM's text (.sfti) and binary (.sfcp) forms."""
+"""Spikes as files: ours, comma-separated text, and IBM's text (.sfti, .sfto) and binary (.sfcp) forms."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.cores import FIRST_PIN_CORE, PIN_ROW
 from deploy.files import FormatError, read_arrays, write_arrays, write_whole
 from deploy.spikes import LAST, AxonSpikes, LineSpikes, PinSpikes, Spikes
 from deploy.strict_json import parse, read_text
@@ -28,6 +29,8 @@ _COLUMNS: Mapping[tuple[str, ...], type[Spikes]] = {
 }
 _OF: Mapping[str, type[Spikes]] = {"axons": AxonSpikes, "lines": LineSpikes, "pins": PinSpikes}
 _SPIKE = re.compile(r'\{"spike":\{"srcTime":(\d{1,9}),"destCore":(\d{1,9}),"destAxon":(\d{1,9})\}\}')
+_SENT = ("srcTime", "destCore", "destAxon")
+_RECORDED = ("srcTime", "srcCore", "srcNeuron", "destCore", "destAxon", "destDelay")
 _Record = TypeVar("_Record", bound=Spikes)
 _BLOCK, _LAST_TICK = 0xFEFCFEFC, 0xFFFFFFFF
 
@@ -81,8 +84,12 @@ def write_sfti(spikes: AxonSpikes, path: Path) -> None:
     _write_text(SFTI_HEADER + "".join(lines), path)
 
 
-def read_sfti(path: Path) -> AxonSpikes:
-    """Read IBM's text of input spikes, gzipped or not; the ticks are those of integration."""
+def read_sfti(path: Path) -> AxonSpikes | PinSpikes:
+    """Read IBM's text of spikes, gzipped or not: input (.sfti), in the ticks of integration, or output (.sfto).
+
+
+    Which one it is the spikes say: an output also names its neuron and its own delay, see `recorded`.
+    """
     lines = read_text(unpacked(path), path).splitlines()
     first, second = (_line_facts(lines, number, path) for number in (1, 2))
     if first.get("encoding") != "TEXT":
@@ -91,7 +98,31 @@ def read_sfti(path: Path) -> AxonSpikes:
     if type(delay) is not int or not 0 <= delay <= 15:
         raise FormatError(f"{path}: line 2: defaultDestinationDelay is {str(delay)[:40]}, allowed 0..15")
     rows = [_sfti_spike(line, path, number) for number, line in enumerate(lines[2:], 3) if line.strip()]
-    return _made(AxonSpikes, [(time + delay, core, axon) for time, core, axon in rows], 3, path)
+    if not rows or len(rows[0]) == 3:
+        return _made(AxonSpikes, [(row[0] + delay, *row[1:]) for row in rows], 3, path)
+    return recorded(rows, path)
+
+
+def recorded(rows: Sequence[Sequence[int]], path: Path) -> AxonSpikes | PinSpikes:
+    """Spikes that a monitor of IBM's recorded: (tick, core, neuron, destination core, its axon, delay) each.
+
+    Those to pins are output. Those to cores are what enters them, in the tick of integration; a record of both is
+    refused, since the two are different things.
+    """
+    for number, row in enumerate(rows):
+        if len(row) != 6 or not -1 << 31 <= row[3] <= LAST or FIRST_PIN_CORE < row[3] < 0 or not 0 <= row[4] < PIN_ROW:
+            allowed = f"allowed six numbers, to a core or to {FIRST_PIN_CORE} and below, axon 0..{PIN_ROW - 1}"
+            raise FormatError(f"{path}: spike {number}: {str(tuple(row))[:80]}, {allowed}; mend the file")
+    to_pin = [row[3] <= FIRST_PIN_CORE for row in rows]
+    if all(to_pin):
+        pins = [PIN_ROW * (FIRST_PIN_CORE - row[3]) + row[4] for row in rows]
+        return _made(PinSpikes, [(row[0], pin, *row[1:3]) for row, pin in zip(rows, pins, strict=True)], 4, path)
+    if any(to_pin):
+        raise FormatError(
+            f"{path}: {sum(to_pin)} spikes to pins and {len(rows) - sum(to_pin)} to cores, must be of one sort; "
+            "record either, or keep the lines of one"
+        )
+    return _made(AxonSpikes, [(row[0] + row[5], *row[3:5]) for row in rows], 3, path)
 
 
 def read_sfcp(path: Path) -> PinSpikes:
@@ -156,14 +187,14 @@ def _line_facts(lines: Sequence[str], number: int, path: Path) -> dict[str, Any]
     return parse(lines[number - 1].strip(), f"{path}: header {number}")
 
 
-def _sfti_spike(line: str, path: Path, number: int) -> tuple[int, int, int]:
+def _sfti_spike(line: str, path: Path, number: int) -> tuple[int, ...]:
     if found := _SPIKE.fullmatch(line.strip()):
         return int(found[1]), int(found[2]), int(found[3])
     spike = parse(line.strip(), f"{path}: spike in line {number}").get("spike")
-    keys = ("srcTime", "destCore", "destAxon")
-    if type(spike) is not dict or set(spike) != set(keys) or not all(type(spike[key]) is int for key in keys):
-        raise FormatError(f"{path}: line {number}: must be a spike of {', '.join(keys)}")
-    return spike["srcTime"], spike["destCore"], spike["destAxon"]
+    for keys in (_SENT, _RECORDED):
+        if type(spike) is dict and set(spike) == set(keys) and all(type(spike[key]) is int for key in keys):
+            return tuple(spike[key] for key in keys)
+    raise FormatError(f"{path}: line {number}: must be a spike of {', '.join(_SENT)}, or of {', '.join(_RECORDED)}")
 
 
 def _connectors(facts: Mapping[str, Any], path: Path) -> dict[int, tuple[int, int, int, bool]]:
@@ -215,7 +246,7 @@ def _sfcp_group(body: bytes, at: int, connectors: Mapping[int, tuple[int, int, i
 def _made(kind: Callable[..., _Record], rows: Sequence[Sequence[int]], width: int, path: Path) -> _Record:
     """A record of rows of any integers; the record checks the ranges."""
     for number, row in enumerate(rows):
-        if max(row) > LAST or min(row) < -1:
+        if len(row) != width or max(row) > LAST or min(row) < -1:
             raise FormatError(f"{path}: spike {number}: {str(tuple(row))[:60]}, allowed 0..{LAST}")
     table: NDArray[np.int32] = np.array(rows, np.int32).reshape(len(rows), width)
     try:

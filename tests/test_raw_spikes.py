@@ -49,10 +49,31 @@ def test_input_keeps_ticks_of_integration(
 
 
 def test_output_names_pins_by_negative_cores(tmp_path: Path) -> None:
-    (tmp_path / "s.sfri").write_bytes(OUTPUT + words(7, 0, 0, -32, 5, 1) + words(9, 3, 8, -33, 255, 1))
-    assert kind_at(tmp_path / "s.sfri") == "sfri"
-    expected = PinSpikes(ints(7, 9), ints(5, 511), ints(-1, -1), ints(-1, -1))
-    assert same(load_spikes(tmp_path / "s.sfri"), expected)
+    (tmp_path / "s.sfro").write_bytes(OUTPUT + words(7, 0, 250, -32, 5, 1) + words(9, 3, 8, -33, 255, 1))
+    assert kind_at(tmp_path / "s.sfro") == "sfri"
+    expected = PinSpikes(ints(7, 9), ints(5, 511), ints(0, 3), ints(250, 8))
+    assert same(load_spikes(tmp_path / "s.sfro"), expected)
+
+
+def test_a_record_of_spikes_between_cores_is_what_enters_them(tmp_path: Path) -> None:
+    (tmp_path / "s.sfro").write_bytes(OUTPUT + words(7, 0, 250, 4, 5, 3) + words(9, 3, 8, 900, 255, 15))
+    assert same(load_spikes(tmp_path / "s.sfro"), AxonSpikes(ints(10, 24), ints(4, 900), ints(5, 255)))
+
+
+def test_the_text_of_a_record_says_the_same(tmp_path: Path) -> None:
+    text = '{"class":"SpikeWriter","encoding":"TEXT","nscsVersion":"1.4.0"}\n'
+    text += '    {"version":"sfto1.0", "defaultDestinationDelay" : 1}\n'
+    line = '{"spike":{"srcTime":%d,"srcCore":%d,"srcNeuron":%d,"destCore":%d,"destAxon":%d,"destDelay":%d}}\n'
+    spikes = [(7, 0, 250, -32, 5, 1), (9, 3, 8, -33, 255, 1)]
+    (tmp_path / "s.sfto").write_text(text + "".join(line % spike for spike in spikes))
+    (tmp_path / "s.sfro").write_bytes(OUTPUT + b"".join(words(*spike) for spike in spikes))
+    assert kind_at(tmp_path / "s.sfto") == "sfti"
+    assert same(load_spikes(tmp_path / "s.sfto"), load_spikes(tmp_path / "s.sfro"))
+    (tmp_path / "t.sfto").write_text(
+        (tmp_path / "s.sfto").read_text() + '{"spike":{"srcTime":1,"destCore":0,"destAxon":0}}'
+    )
+    with pytest.raises(FormatError, match=r"t\.sfto: spike 2: \(1, 0, 0\), allowed six numbers"):
+        load_spikes(tmp_path / "t.sfto")
 
 
 def test_a_header_of_several_lines_is_read(tmp_path: Path) -> None:
@@ -69,12 +90,19 @@ def test_a_header_of_several_lines_is_read(tmp_path: Path) -> None:
         (HEADER.replace(b":1}", b":16}"), r"defaultDestinationDelay is 16, allowed 0\.\.15"),
         (HEADER.replace(b',"defaultDestinationDelay":1', b""), r"defaultDestinationDelay is None, allowed 0\.\.15"),
         (HEADER + words(1, 2), r"8 bytes of spikes, must be a multiple of 12"),
-        (HEADER + words(2147483647, 0, 0), r"spike 0: \(tick, core, axon\) is \(2147483648, 0, 0\), allowed 0\.\."),
+        (HEADER + words(2147483647, 0, 0), r"spike 0: \(2147483648, 0, 0\), allowed 0\.\."),
         (OUTPUT + words(1, 2, 3), r"12 bytes of spikes, must be a multiple of 24"),
-        (OUTPUT + words(1, 0, 0, 4, 5, 1), r"spike 0: to core 4, axon 5, allowed pins: cores -32 and below"),
-        (OUTPUT + words(1, 0, 0, -32, 256, 1), r"spike 0: to core -32, axon 256, allowed pins"),
-        (OUTPUT + words(-1, 0, 0, -32, 5, 1), r"spike 0: \(tick, pin\) is \(4294967295, 5\), allowed 0\.\."),
-        (OUTPUT + words(1, 0, 0, -(1 << 31), 5, 1), r"spike 0: \(tick, pin\) is \(1, 5497558\d+\), allowed 0\.\."),
+        (
+            OUTPUT + words(1, 0, 0, -31, 5, 1),
+            r"spike 0: \(1, 0, 0, -31, 5, 1\), allowed six numbers, to a core or to -32",
+        ),
+        (OUTPUT + words(1, 0, 0, -32, 256, 1), r"spike 0: \(1, 0, 0, -32, 256, 1\), allowed six numbers"),
+        (OUTPUT + words(-1, 0, 0, -32, 5, 1), r"spike 0: \(4294967295, 5, 0, 0\), allowed 0\.\."),
+        (OUTPUT + words(1, 0, 0, -(1 << 31), 5, 1), r"spike 0: \(1, 5497558\d+, 0, 0\), allowed 0\.\."),
+        (
+            OUTPUT + words(1, 0, 0, -32, 5, 1) + words(1, 0, 0, 4, 5, 1),
+            r"1 spikes to pins and 1 to cores, must be of one sort; record either",
+        ),
     ],
 )
 def test_a_broken_record_is_refused_with_its_place(data: bytes, message: str, tmp_path: Path) -> None:
