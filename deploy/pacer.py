@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 Clock = Callable[[], float]  # monotonic seconds
 Sleep = Callable[[float], None]
+
+
+RECENT = 240  # pictures: eight seconds at 30 a second
+
+
+class Work(NamedTuple):
+    """One picture's work."""
+
+    share: float  # of the period; 1 and above: no sleep was left
+    late: bool
 
 
 class Pacer:
@@ -32,6 +44,7 @@ class Pacer:
         """Forget what was measured and begin the first period now: what was set up before is not a picture's work."""
         self.late = 0
         self.work_s = array("d")  # one entry a picture; 8 bytes each, so that a run may last for days
+        self.recent: deque[Work] = deque(maxlen=RECENT)  # the last pictures, newest last
         self._started_s = self._began_s = self._now()
         self._deadline_s = self._began_s + self.period_s
 
@@ -40,6 +53,7 @@ class Pacer:
         ready_s = self._now()
         self.work_s.append(ready_s - self._began_s)  # the sleep is not work, nor is the part slept too long
         slack_s = self._deadline_s - ready_s
+        self.recent.append(Work(self.work_s[-1] / self.period_s, slack_s < 0))
         if slack_s >= 0:
             self._sleep(slack_s)
             self._deadline_s += self.period_s

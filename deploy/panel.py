@@ -20,6 +20,7 @@ MESH_TOP, MESH_SIDE = 222, 192
 
 GROUND: Colour = (15, 17, 23)
 RULE: Colour = (38, 42, 53)
+STRIP: Colour = (22, 25, 33)
 DIM: Colour = (122, 130, 148)
 INK: Colour = (226, 229, 236)
 BAR: Colour = (72, 128, 196)
@@ -168,8 +169,8 @@ def _facts(sheet: _Sheet, picture: Picture) -> None:
         _fact(sheet, x, y, "spikes", f"{int(picture.activity.clip(0).sum()):,}")
         _fact(sheet, x, y + 42, "cores firing", f"{firing:,} of {used:,}")
     _fact(sheet, x, y + 84, "work", f"{1000 * picture.work_s:.1f} of {1000 * picture.period_s:.1f} ms")
-    _gauge(sheet, x, y + 107, min(1.0, picture.work_s / picture.period_s))
-    _fact(sheet, x, y + 132, "late", f"{picture.late:,} of {picture.pictures:,}", BAD if picture.late else INK)
+    _strip(sheet, x, y + 108, picture)
+    _fact(sheet, x, y + 152, "late", f"{picture.late:,} of {picture.pictures:,}", BAD if picture.late else INK)
 
 
 def _fact(sheet: _Sheet, x: float, y: float, name: str, value: str, colour: Colour = INK) -> None:
@@ -177,7 +178,13 @@ def _fact(sheet: _Sheet, x: float, y: float, name: str, value: str, colour: Colo
     sheet.text(x, y + 16, value, colour, 0.38)
 
 
-def _gauge(sheet: _Sheet, x: float, y: float, share: float) -> None:
-    length = WIDTH - MARGIN - x
-    sheet.box(x, y, length, 5, RULE)
-    sheet.box(x, y, length * share, 5, BAD if share >= 1 else BAR)
+def _strip(sheet: _Sheet, x: float, y: float, picture: Picture) -> None:
+    """Work of the last pictures as bars under their deadline, newest to the right; a late one is marked."""
+    length, tall, bar = WIDTH - MARGIN - x, 24.0, 2.0
+    sheet.box(x, y, length, tall, STRIP)
+    shown = picture.recent[-int(length // bar) :]
+    for index, work in enumerate(shown, start=1):
+        high = tall * min(1.0, max(0.06, work.share))
+        left = x + length - bar * (len(shown) - index + 1)
+        sheet.box(left, y + tall - high, bar, high, BAD if work.late else BAR)
+    sheet.box(x, y, length, 1, RULE)

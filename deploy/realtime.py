@@ -247,6 +247,7 @@ def _picture(game: PacedGame, turn: Turn, mind: Thinking, tally: Tally, pacer: P
         late=pacer.late,
         work_s=pacer.last_work_s,
         period_s=pacer.period_s,
+        recent=tuple(pacer.recent),
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.pacer import Work
+
 QUIT = "quit"  # the key that ends a run: a closed window, Escape or q
 VIEWS = ("auto", "web", "window", "terminal", "video", "none")
 MESH = 64  # cores along one side of the chip
@@ -36,6 +38,7 @@ class Picture:
     late: int
     work_s: float  # work of the picture before this one
     period_s: float  # what that work may take
+    recent: tuple[Work, ...] = ()  # of the pictures before this one, newest last
 
     def __post_init__(self) -> None:
         _need("frame", self.frame, (None, None, 3))

@@ -29,9 +29,10 @@ def open_view(view: str, title: str, out: TextIO | None = None, keys: TextIO | N
 
 
 def _terminal(out: TextIO, keys: TextIO) -> Screen:
-    from deploy.keyboard import TerminalKeyboard
-    from deploy.terminal import TerminalScreen
+    from deploy.keyboard import NoKeyboard, TerminalKeyboard
+    from deploy.latest import Latest
+    from deploy.terminal import TerminalScreen, has_true_colour
 
-    if not keys.isatty():
-        return TerminalScreen(out)
-    return TerminalScreen(out, keyboard=lambda: TerminalKeyboard(keys))
+    keyboard = (lambda: TerminalKeyboard(keys)) if keys.isatty() else NoKeyboard
+    # Over a slow line a write waits for the line: the game must not.
+    return Latest(TerminalScreen(out, keyboard=keyboard, true_colour=has_true_colour(os.environ)))

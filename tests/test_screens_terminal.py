@@ -16,8 +16,23 @@ import pytest
 from fakes import a_picture
 from numpy.typing import NDArray
 
+from deploy.pacer import Work
 from deploy.screens import ScreenError
-from deploy.terminal import ENTER, HALF, LEAVE, TerminalScreen, bar, half_blocks, layout
+from deploy.terminal import (
+    BEGIN,
+    BLUE,
+    END,
+    ENTER,
+    HALF,
+    LEAVE,
+    RED,
+    TerminalScreen,
+    bar,
+    half_blocks,
+    has_true_colour,
+    in_256,
+    layout,
+)  # fmt: skip
 from deploy.views import open_view
 
 COLOURED = re.compile(rf"\x1b\[38;2;(\d+);(\d+);(\d+);48;2;(\d+);(\d+);(\d+)m({HALF}+)")
@@ -75,6 +90,7 @@ def test_at_80_by_24_game_votes_cores_and_score_all_show() -> None:
     assert visible(lines[5])[46:].startswith(">RIGHT         " + "\u2588" * 13 + "   40")
     assert visible(lines[6])[46:].startswith(" LEFT          \u2588\u2588\u2588\u258b")
     assert visible(lines[10])[46:] == HALF * 16
+    assert visible(lines[-2]).startswith("31.2 ms ")
     assert visible(lines[-1]) == "score -3  RIGHT  work 12.5 of 31.2 ms  late 1 of 1234"
 
 
@@ -82,7 +98,7 @@ def test_the_picture_keeps_top_and_left_apart() -> None:
     frame = np.zeros((210, 160, 3), np.uint8)
     frame[:105, :80] = (250, 0, 0)
     frame[105:, 80:] = (0, 0, 250)
-    shown = pixels(layout(a_picture(frame=frame, votes=None, activity=None), 35, 20)[:-1])
+    shown = pixels(layout(a_picture(frame=frame, votes=None, activity=None), 35, 20)[:-2])
     height, width = shown.shape[:2]
     corners = [tuple(shown[y, x].tolist()) for y in (0, height - 1) for x in (0, width - 1)]
     assert corners == [(250, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 250)]
@@ -92,7 +108,7 @@ def test_a_wide_terminal_shows_the_finest_mesh_that_fits() -> None:
     activity = np.zeros((64, 64), np.int32)
     activity[0, 63] = 256
     lines = layout(a_picture(activity=activity, actions=("NOOP",), votes=None, action=0), 120, 40)
-    assert [visible(line).endswith(HALF * 32) for line in lines[5:22]] == [True] * 16 + [False]
+    assert [visible(line).endswith("  " + HALF * 32) for line in lines[5:22]] == [True] * 16 + [False]
     mesh = pixels(["  ".join(line.split("  ")[1:]) for line in lines[5:21]])
     hot = np.argwhere(mesh.astype(int).sum(axis=2) > 300).tolist()
     assert hot == [[0, 31]]
@@ -103,6 +119,61 @@ def test_a_wide_terminal_shows_the_finest_mesh_that_fits() -> None:
 )
 def test_a_bar_is_drawn_in_eighths(share: float, text: str) -> None:
     assert bar(share, 4) == text
+
+
+def test_the_strip_holds_the_last_pictures_newest_to_the_right_with_late_ones_in_red() -> None:
+    works = (Work(0.9, False), Work(0.0, False), Work(0.51, False), Work(1.2, True), Work(0.99, True))
+    (strip,) = [line for line in layout(a_picture(recent=works), 12, 40) if visible(line).startswith("31.2 ms ")]
+    assert visible(strip) == "31.2 ms \u2581\u2585\u2588\u2588"
+    assert strip.endswith(f"{BLUE}\u2581\u2585{RED}\u2588\u2588")
+    assert visible(layout(a_picture(recent=works), 5, 40)[-2]) == "31.2 "
+
+
+def test_only_what_changed_is_written_again() -> None:
+    out, screen = Terminal(), None
+    screen = TerminalScreen(out, lambda: os.terminal_size((80, 24)))
+    written = []
+    frame = np.zeros((210, 160, 3), np.uint8)
+    for shown in (frame, frame, np.where(np.arange(210)[:, None, None] < 9, np.uint8(200), frame)):
+        out.seek(0)
+        out.truncate()
+        screen.show(a_picture(frame=shown))
+        written.append(out.getvalue())
+    assert written[1] == BEGIN + END
+    assert "\x1b[1;1H" in written[2] and "\x1b[9;1H" not in written[2]
+    assert len(written[2]) < len(written[0]) / 4
+
+
+def test_what_is_no_longer_shown_is_wiped() -> None:
+    out = Terminal()
+    screen = TerminalScreen(out, lambda: os.terminal_size((80, 24)))
+    screen.show(a_picture())
+    before = out.getvalue()
+    screen.show(a_picture(activity=None))
+    wiped = out.getvalue()[len(before) :]
+    assert "\x1b[11;47H\x1b[K" in wiped and HALF not in wiped
+
+
+@pytest.mark.parametrize(
+    ("env", "true"),
+    [({"COLORTERM": "truecolor"}, True), ({"TERM": "xterm-256color"}, False), ({"TERM": "xterm-kitty"}, True),
+     ({"TERM": "xterm-direct"}, True), ({"COLORTERM": "24bit", "TERM": "screen"}, True), ({}, False)],
+)  # fmt: skip
+def test_a_terminal_says_whether_it_shows_24_bits(env: dict[str, str], true: bool) -> None:
+    assert has_true_colour(env) is true
+
+
+@pytest.mark.parametrize(
+    ("colour", "index"),
+    [((0, 0, 0), 16), ((255, 255, 255), 231), ((255, 0, 0), 196), ((95, 135, 175), 67), ((128, 128, 128), 244),
+     ((236, 236, 236), 255)],
+)  # fmt: skip
+def test_elsewhere_a_colour_is_the_nearest_of_256(colour: tuple[int, int, int], index: int) -> None:
+    words = "\x1b[38;2;{};{};{}m x".format(*colour)
+    assert in_256(words) == f"\x1b[38;5;{index}m x"
+    out = Terminal()
+    TerminalScreen(out, lambda: os.terminal_size((80, 24)), true_colour=False).show(a_picture())
+    assert ";2;" not in out.getvalue() and "48;5;" in out.getvalue()
 
 
 def test_each_picture_is_one_write_and_only_a_new_size_clears() -> None:
