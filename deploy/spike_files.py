@@ -87,7 +87,6 @@ def write_sfti(spikes: AxonSpikes, path: Path) -> None:
 def read_sfti(path: Path) -> AxonSpikes | PinSpikes:
     """Read IBM's text of spikes, gzipped or not: input (.sfti), in the ticks of integration, or output (.sfto).
 
-
     Which one it is the spikes say: an output also names its neuron and its own delay, see `recorded`.
     """
     lines = read_text(unpacked(path), path).splitlines()

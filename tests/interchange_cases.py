@@ -74,7 +74,7 @@ SMALL_IBM = """{
   "neurons":{"dendrites":["0:8"],"types":["1x4",0,"10x4"],"destCores":[7,3,-1,-2,-1,"-32x4"],
    "destAxons":["0:2:2",5,-1,0,0,1,2,3],"destDelays":["1:3","1x6"]},
   "crossbar":{"name":"proto"}},
- "core":{"id":7,"timeScaleExponent":-1,"rngSeed":0,
+ "core":{"id":7,"timeScaleExponent":0,"rngSeed":0,
   "neurons":{"dendrites":["8:-1:0"],"types":["1x9"],"destCores":["-33x9"],"destAxons":["8:-1:0"],"destDelays":["15x9"]},
   "crossbar":{"rows":[ROWS]}}
 }
