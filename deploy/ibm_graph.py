@@ -71,7 +71,7 @@ def _model_problems(model: IbmModel) -> Iterator[str]:
         yield "neuronTypes: two types of one number; number them apart"
     for core in model.cores:
         if core.time_scale:
-            yield f"core {core.id}: timeScaleExponent {core.time_scale}, allowed 0; only cores of one clock are emulated"
+            yield f"core {core.id}: timeScaleExponent {core.time_scale}, allowed 0; cores have one clock here"
         if core.crossbar is None and core.prototype not in names:
             yield f"core {core.id}: crossbar {core.prototype!r} is not in the file; take the whole model"
         unknown = sorted(set(core.types[core.types > 0].tolist()) - set(numbers))

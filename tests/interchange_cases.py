@@ -10,6 +10,7 @@ from cases import random_graph
 from numpy.typing import NDArray
 
 from deploy.cores import CoreGraph
+from deploy.ibm import FLAGS, PARAMETERS
 from deploy.spikes import AxonSpikes, PinSpikes, Spikes
 
 
@@ -87,3 +88,14 @@ _TYPE = (
 _ROWS = ",".join(f'{{"type":"S{a % 4}","synapses":"{0x11 * (a + 3):02X} {0x80 * (a % 2):02x}"}}' for a in range(9))
 SMALL_IBM = SMALL_IBM.replace("ROWS", _ROWS)
 SMALL_IBM = SMALL_IBM.replace("TYPE", ", ".join(_TYPE.replace("NAME", f"N0000000{name}") for name in ("A", 1)))
+
+RECORDS = """{"model": {"coreCount": 1, "neuronClass": "NeuronGeneral", "crossbarSize": 2, "networking": "INTRA"},
+ "neuronTypes": [{TYPE, "name": "-77"}],
+ "core": {"id": 0, "rngSeed": 1, "timeScaleExponent": 0, "neurons": [
+   {"type": "-77", "dendrite": 1, "destCore": -32, "destAxon": 4, "delay": 1},
+   {"type": "-77", "dendrite": 0, "destCore": -1, "destAxon": -1, "delay": 2}],
+  "crossbar": {"rows": [{"type": "S0", "synapses": "80"}, {"type": "S3", "synapses": "C0"}]}}}
+"""
+RECORDS = RECORDS.replace(
+    "TYPE", ", ".join(f'"{key}": {"false" if key in FLAGS else 1}' for key in PARAMETERS if key not in ("V", "TM"))
+).replace('"gamma": 1,', '"gamma": 1, "TM": 0, "V": -5,')

@@ -12,7 +12,7 @@ import pytest
 from cases import DATA, equal_runs, needs_data, random_graph, recordings
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interchange_cases import SMALL_IBM, ibm_graph, with_types
+from interchange_cases import RECORDS, SMALL_IBM, ibm_graph, with_types
 
 from deploy.chip import CompileError
 from deploy.cores import CoreGraph
@@ -20,7 +20,6 @@ from deploy.emulator import Emulator
 from deploy.engines import ENGINES
 from deploy.files import FormatError
 from deploy.graphs import canonical, load_graph, save_graph
-from deploy.ibm import FLAGS, PARAMETERS
 from deploy.ibm_export import graph_model
 from deploy.ibm_graph import model_graph
 from deploy.ibm_ranges import compress, expand
@@ -247,18 +246,6 @@ def test_a_graph_is_read_off_a_model_bit_by_bit() -> None:
     free = list(zip(graph.input_core.tolist(), graph.input_axon.tolist(), strict=True))
     assert (0, 2) not in free and (1, 0) not in free, "driven axons need no line"
     assert len(free) == 16
-
-
-RECORDS = """{"model": {"coreCount": 1, "neuronClass": "NeuronGeneral", "crossbarSize": 2, "networking": "INTRA"},
- "neuronTypes": [{TYPE, "name": "-77"}],
- "core": {"id": 0, "rngSeed": 1, "timeScaleExponent": 0, "neurons": [
-   {"type": "-77", "dendrite": 1, "destCore": -32, "destAxon": 4, "delay": 1},
-   {"type": "-77", "dendrite": 0, "destCore": -1, "destAxon": -1, "delay": 2}],
-  "crossbar": {"rows": [{"type": "S0", "synapses": "80"}, {"type": "S3", "synapses": "C0"}]}}}
-"""
-RECORDS = RECORDS.replace(
-    "TYPE", ", ".join(f'"{key}": {"false" if key in FLAGS else 1}' for key in PARAMETERS if key not in ("V", "TM"))
-).replace('"gamma": 1,', '"gamma": 1, "TM": 0, "V": -5,')
 
 
 def test_the_dialect_of_pytruenorth_is_read_and_written(tmp_path: Path) -> None:

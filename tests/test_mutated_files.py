@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import random
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import SPECS, random_graph
-from interchange_cases import SMALL_IBM, ranc_graph_case, random_spikes
+from interchange_cases import RECORDS, SMALL_IBM, ibm_graph, ranc_graph_case, random_spikes
 
 from deploy.chip import CHIPS, CompileError
 from deploy.compiled import load_compiled, save_compiled
@@ -25,6 +26,9 @@ from deploy.graphs import load_graph, save_graph
 from deploy.ibm_reader import read_model
 from deploy.ibm_text import model_text
 from deploy.ranc import RancConfig, config_text, read_config, read_output
+from deploy.raw_spikes import read_sfri
+from deploy.side import side_path
+from deploy.spec import load_spec, save_spec
 from deploy.spike_files import load_spikes as load_own_spikes
 from deploy.spike_files import read_csv, read_sfcp, read_sfti
 
@@ -128,9 +132,14 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
     save_graph(graph, folder / "graph.npz", {"a": [1, "x"]})
     save_compiled(compile_spec(SPECS["one_layer"](), CHIPS["tiny"], seed=1), folder / "chip.npz", {"a": "b"})
     save(Loaded(ranc, {}, spikes), folder / "grid.ranc.json", "ranc")
-    for name in ("spikes.npz", "spikes.csv", "spikes.sfti", "spikes.sfti.gz"):
+    for name in ("spikes.npz", "spikes.csv", "spikes.csv.gz", "spikes.sfti", "spikes.sfti.gz", "spikes.sfri"):
         save_spikes(spikes, folder / name, "spikes" if name.endswith("npz") else name.split(".")[1])
     (folder / "record.sfcp").write_bytes(SFCP)
+    (folder / "record.sfro").write_bytes(SFRO)
+    (folder / "record.sfto").write_text(SFTO)
+    save_spec(SPECS["one_layer"](), folder / "student.npz", {"a": "b"})
+    save(Loaded(ibm_graph(2, cores=2, axons=9, neurons=7), {}), folder / "sided.json", "ibm")
+    (folder / "records.json").write_text(RECORDS)
     (folder / "out.txt").write_text("\ufeff0 0 0 \n1 0 1 \n")
     records = read_model_text(folder, SMALL_IBM)
     config = read_config(folder / "grid.config.json")
@@ -142,17 +151,38 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
         "graph": Kind(data("graph.npz"), load_graph, lambda found: found[0].digest + repr(found[1])),
         "chip": Kind(data("chip.npz"), load_compiled, lambda found: found[0].digest + repr(found[1])),
         "own spikes": Kind(data("spikes.npz"), load_own_spikes, _array_digest),
+        "student": Kind(data("student.npz"), load_spec, lambda found: found[0].digest + repr(found[1])),
+        "side file": Kind(data("sided.json.side.npz"), beside(folder / "sided.json"), graph_digest),
         "ibm": Kind(SMALL_IBM.encode(), load, None),
+        "pytruenorth": Kind(data("records.json"), load, None),
         "ibm model": Kind(records, read_model, None),
         "ranc": Kind(data("grid.ranc.json"), lambda path: load(path, folder / "grid.config.json"), None),
         "config": Kind(config_text(config).encode(), read_config, None),
         "csv": Kind(data("spikes.csv"), read_csv, None),
         "sfti": Kind(data("spikes.sfti"), read_sfti, None),
         "sfti.gz": Kind(data("spikes.sfti.gz"), read_sfti, _array_digest),
+        "csv.gz": Kind(data("spikes.csv.gz"), read_csv, _array_digest),
+        "sfri": Kind(data("spikes.sfri"), read_sfri, None),
+        "sfro": Kind(data("record.sfro"), read_sfri, None),
+        "sfto": Kind(data("record.sfto"), read_sfti, None),
         "sfcp": Kind(data("record.sfcp"), read_sfcp, None),
         "output": Kind(data("out.txt"), read_output, None),
         "any spikes": Kind(data("spikes.sfti"), load_spikes, None),
     }
+
+
+def graph_digest(found: Loaded) -> str:
+    return found.graph.digest + repr(found.extra)
+
+
+def beside(model: Path) -> Callable[[Path], Loaded]:
+    """Reads a model with the given side file in place of its own."""
+
+    def read(path: Path) -> Loaded:
+        side_path(model).write_bytes(path.read_bytes())
+        return load(model)
+
+    return read
 
 
 def read_model_text(folder: Path, text: str) -> bytes:
@@ -161,6 +191,13 @@ def read_model_text(folder: Path, text: str) -> bytes:
     return model_text(read_model(folder / "model.json")).encode()
 
 
+SFRO = b'{"class":"SpikeWriter","nscsVersion":"1.4.0","encoding":"RAWO6"}\xff'
+SFRO += struct.pack(">18i", *(7, 0, 25, -32, 5, 1), *(7, 1, 8, -33, 255, 1), *(9, 1, 9, -32, 4, 2))
+SFTO = """{"class":"SpikeWriter","encoding":"TEXT","nscsVersion":"1.4.0"}
+{"version":"sfto1.0", "defaultDestinationDelay" : 1}
+{"spike":{"srcTime":0,"srcCore":0,"srcNeuron":4,"destCore":1130,"destAxon":102,"destDelay":1}}
+{"spike":{"srcTime":3,"srcCore":0,"srcNeuron":10,"destCore":874,"destAxon":190,"destDelay":2}}
+"""
 SFCP = b'{"class":"SpikeWriter","encoding":"CONNPIN"}\n{"connectors":[{"ID":0,"csize":9,"bpp":8,"delayMode":1}]}\n\xff'
 SFCP += b"\xfe\xfc\xfe\xfc\x00\x00\x00\x02" + bytes(8) + b"\x00\x00\x00\x02\x03\x08\x01\x01"
 SFCP += b"\xfe\xfc\xfe\xfc\xff\xff\xff\xff" + bytes(8)
@@ -205,7 +242,7 @@ def test_a_changed_file_is_refused_or_read_and_nothing_else(count: int, kinds: d
     tally = try_errors(kinds, count, tmp_path / "file")
     for name in kinds:
         assert tally[name]["refused"] > count / len(kinds) / 4, f"{name}: {tally[name]}"
-    for text in ("ibm", "ranc", "config", "csv", "sfti", "sfcp", "output"):
+    for text in ("ibm", "ranc", "config", "csv", "sfti", "sfcp", "sfri", "sfro", "sfto", "pytruenorth", "output"):
         assert tally[text]["read"] > count / len(kinds) / 200, f"{text}: hardly a change was legal, {tally[text]}"
 
 
@@ -213,8 +250,13 @@ def test_files_of_other_kinds_are_refused_by_every_reader(kinds: dict[str, Kind]
     path = tmp_path / "file"
     for name, kind in kinds.items():
         for other, data in kinds.items():
-            alike = {name, other} <= {"ibm", "ibm model", "ranc", "graph", "chip"} or name == "any spikes"
-            if data.data == kind.data or alike or {name, other} <= {"sfti", "sfti.gz", "any spikes"}:
+            graphs = {"ibm", "ibm model", "pytruenorth", "ranc", "graph", "chip"}
+            alike = (
+                {name, other} <= graphs
+                or name == "any spikes"
+                or {name, other} in ({"csv", "csv.gz"}, {"sfri", "sfro"})
+            )
+            if data.data == kind.data or alike or {name, other} <= {"sfti", "sfti.gz", "sfto", "any spikes"}:
                 continue
             path.write_bytes(data.data)
             with pytest.raises((FormatError, CompileError), match="file"):
