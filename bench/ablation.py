@@ -32,6 +32,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "1 sample": ("teacher.agent.batch=32",),
     "4 samples": ("teacher.agent.batch=128",),
     "8 samples": ("teacher.agent.batch=256",),
+    "prioritised": ("teacher.agent.prioritised=true",),
     "mean alone": ("teacher.agent.quantiles=1",),
     "n=1": ("teacher.agent.n_steps=1",),
     "n=3": ("teacher.agent.n_steps=3",),

@@ -41,7 +41,7 @@ class Batch(Protocol):
 
 B = TypeVar("B", bound=Batch)
 WARMUP_UPDATES = 1000  # as long as Adam's second moment remembers: before that its steps are too long
-Gradients = list[Future[tuple[tuple[Tensor, ...], float, float]]]  # under way, one for each part of a batch
+Gradients = list[Future[tuple[tuple[Tensor, ...], Tensor, float, float]]]  # under way, one for each part of a batch
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class AgentSettings:
     n_steps: int  # rewards summed before the bootstrap
     batch: int  # transitions an update
     quantiles: int  # of a return that are learnt; 1: its mean alone
+    prioritised: bool  # what was learnt badly is drawn more often
     target_updates: int  # updates between two copies of the online net into the target net
     max_grad_norm: float
     bf16: bool  # compute in bfloat16 where it is safe; weights, targets and loss stay float32
@@ -123,11 +124,16 @@ class Agent(ABC, Generic[B]):
             self.online.parameters(), lr=rate, eps=settings.adam_epsilon, fused=True, capturable=on_gpu
         )
         self.updates = 0
+        self.losses: NDArray[np.float32] = np.zeros(0, np.float32)  # [B] of the last update's batch
         self.average: Callable[[list[Tensor]], None] | None = None  # of gradients over processes, in place
 
     @abstractmethod
     def _goal(self, part: B) -> Tensor:
         """What the quantiles of the chosen actions should become, [B, M] f32; called without gradients."""
+
+    def _weighed(self, losses: Tensor, part: B) -> Tensor:
+        """Losses [B] as they count in an update."""
+        return losses
 
     def _quantiles(self, network: QNetwork, cells: Tensor) -> Tensor:
         """[B, A, N] f32 of stacks [B, 21, 21, 64]."""
@@ -154,7 +160,7 @@ class Agent(ABC, Generic[B]):
         """The update that was begun, at that learning rate; what it saw, by metric name."""
         parts = [part.result() for part in gradients]
         for index, parameter in enumerate(self.online.parameters()):
-            first, *others = (grads[index] for grads, _, _ in parts)
+            first, *others = (grads[index] for grads, *_ in parts)
             parameter.grad = torch.empty_like(parameter).copy_(first)  # fused: in the parameter's order in memory
             for other in others:
                 parameter.grad += other
@@ -165,8 +171,9 @@ class Agent(ABC, Generic[B]):
         self._optimiser.step()
         copy_parameters(self.online, self._rounded)
         self.updates += 1
-        losses, means = [loss for _, loss, _ in parts], [mean for _, _, mean in parts]
-        return {"train/loss": sum(losses), "train/q_mean": sum(means), "train/grad_norm": norm.item()}
+        self.losses = torch.cat([losses for _, losses, _, _ in parts]).numpy()
+        loss, mean = sum(part[2] for part in parts), sum(part[3] for part in parts)
+        return {"train/loss": loss, "train/q_mean": mean, "train/grad_norm": norm.item()}
 
     def _set_rate(self, rate: float) -> None:
         rate *= min(1.0, (self.updates + 1) / WARMUP_UPDATES)
@@ -176,15 +183,16 @@ class Agent(ABC, Generic[B]):
             else:
                 group["lr"] = rate
 
-    def _gradient(self, part: B, size: int) -> tuple[tuple[Tensor, ...], float, float]:
-        """(gradients, loss, mean value) that part of a batch of that size adds to the whole."""
+    def _gradient(self, part: B, size: int) -> tuple[tuple[Tensor, ...], Tensor, float, float]:
+        """(gradients, losses [B], loss, mean value) that part of a batch of that size adds to the whole."""
         with torch.no_grad():
             goal = self._goal(part)
         quantiles = self._quantiles(self._rounded, torch.from_numpy(part.obs))
         chosen = chosen_of(quantiles, torch.from_numpy(part.action))
-        loss = quantile_loss(chosen, goal).sum() / size
+        losses = quantile_loss(chosen, goal)
+        loss = self._weighed(losses, part).sum() / size
         gradients = torch.autograd.grad(loss, list(self._rounded.parameters()))
-        return gradients, loss.item(), chosen.mean(dim=1).sum().item() / size
+        return gradients, losses.detach(), loss.item(), chosen.mean(dim=1).sum().item() / size
 
     @torch.no_grad()
     def policy(self) -> dict[str, Tensor]:
@@ -247,6 +255,9 @@ class DoubleDqn(Agent[Transitions]):
         returns, discount = torch.from_numpy(part.returns), torch.from_numpy(part.discount)
         quantiles = self._quantiles(self._rounded, ahead), self._quantiles(self.target, ahead)
         return double_q_target(*quantiles, returns, discount)
+
+    def _weighed(self, losses: Tensor, part: Transitions) -> Tensor:
+        return losses * torch.from_numpy(part.weight)
 
     def state(self) -> dict[str, Tensor]:
         return super().state() | {f"target.{k}": v.float().cpu() for k, v in self.target.state_dict().items()}

@@ -26,6 +26,7 @@ class DeviceDqn(DoubleDqn):
         super().__init__(n_actions, network, settings, device=device)
         self._batch = _room(settings.batch, device)
         self._told = torch.zeros(3, device=device)  # loss, mean value, norm of the gradient
+        self._losses = torch.zeros(settings.batch, device=device)
         for parameter in self.online.parameters():
             parameter.grad = torch.zeros_like(parameter)
         self._differentiate, self._update = Recorded(self._backward, device), Recorded(self._apply, device)
@@ -63,6 +64,7 @@ class DeviceDqn(DoubleDqn):
         self._update()
         self.updates += 1
         self._renew()
+        self.losses = self._losses.cpu().numpy()
         loss, mean, norm = self._told.tolist()
         return {"train/loss": loss, "train/q_mean": mean, "train/grad_norm": norm}
 
@@ -72,11 +74,13 @@ class DeviceDqn(DoubleDqn):
             online, target = (self._quantiles(net, batch.next_obs) for net in (self._rounded, self.target))
             goal = double_q_target(online, target, batch.returns, batch.discount)
         chosen = chosen_of(self._quantiles(self._rounded, batch.obs), batch.action)
-        loss = quantile_loss(chosen, goal).mean()
+        losses = quantile_loss(chosen, goal)
+        loss = (losses * batch.weight).mean()
         gradients = torch.autograd.grad(loss, list(self._rounded.parameters()))
         for parameter, gradient in zip(self.online.parameters(), gradients, strict=True):
             assert parameter.grad is not None
             parameter.grad.copy_(gradient)
+        self._losses.copy_(losses.detach())
         self._told[0].copy_(loss.detach())
         self._told[1].copy_(chosen.detach().mean())
 
@@ -90,8 +94,8 @@ class DeviceDqn(DoubleDqn):
 def _room(batch: int, device: torch.device) -> DeviceTransitions:
     """A batch of zeros, which every batch is copied into: recorded graphs read it there."""
     obs, next_obs = (torch.zeros(batch, CELLS, CELLS, CHANNELS, dtype=torch.uint8, device=device) for _ in range(2))
-    returns, discount = (torch.zeros(batch, device=device) for _ in range(2))
-    return DeviceTransitions(obs, next_obs, torch.zeros(batch, dtype=torch.int64, device=device), returns, discount)
+    scalars = (torch.zeros(batch, device=device) for _ in range(3))
+    return DeviceTransitions(obs, next_obs, torch.zeros(batch, dtype=torch.int64, device=device), *scalars)
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream:

@@ -26,15 +26,18 @@ class DeviceTransitions:
     action: Tensor  # [B] i64
     returns: Tensor  # [B] f32
     discount: Tensor  # [B] f32
+    weight: Tensor  # [B] f32
 
 
 class DeviceReplay(Replay):
     """Draws the very rows that `Replay` draws; `length` rows of each of E envs on a device."""
 
-    def __init__(self, n_envs: int, capacity: int, first: Frames, device: torch.device) -> None:
+    def __init__(
+        self, n_envs: int, capacity: int, first: Frames, device: torch.device, prioritised_steps: int = 0
+    ) -> None:
         """As `Replay`; raises MemoryError where the device has no room."""
         self._device = device
-        super().__init__(n_envs, capacity, first)
+        super().__init__(n_envs, capacity, first, prioritised_steps)
 
     def _room(self, n_envs: int) -> None:
         shape = (n_envs * self.length, CELLS * CELLS, BLOCK * BLOCK)
@@ -54,13 +57,13 @@ class DeviceReplay(Replay):
         return torch.from_numpy(array).to(self._device, non_blocking=True)
 
     def _transitions(  # type: ignore[override]
-        self, envs: NDArray[np.int64], rows: NDArray[np.int64], n: int, gamma: float
+        self, envs: NDArray[np.int64], rows: NDArray[np.int64], weight: NDArray[np.float32], n: int, gamma: float
     ) -> DeviceTransitions:
-        where = np.empty((2, len(envs), STACK), np.int64)
-        scalars = np.empty((2, len(envs)), np.float32)
+        where, scalars = np.empty((2, len(envs), STACK), np.int64), np.empty((3, len(envs)), np.float32)
         _plan(self._reward, self._flags, envs, rows, n, gamma, where, scalars)
-        (obs, next_obs), (returns, discount) = self._stacks(where), self._there(scalars)
-        return DeviceTransitions(obs, next_obs, self._there(self._actions(envs, rows)), returns, discount)
+        scalars[2] = weight
+        (obs, next_obs), (returns, discount, weights) = self._stacks(where), self._there(scalars)
+        return DeviceTransitions(obs, next_obs, self._there(self._actions(envs, rows)), returns, discount, weights)
 
     def newest(self) -> Tensor:
         """The stacks [E, 21, 21, 64] u8 that the next decisions are taken on."""
@@ -77,7 +80,7 @@ class DeviceReplay(Replay):
 
 @numba.njit(cache=True, nogil=True)
 def _plan(reward, flags, envs, rows, n, gamma, where, scalars):  # type: ignore[no-untyped-def]
-    """Rows of the frames of both stacks of each transition, into [2, B, 4]; returns and discount, into [2, B]."""
+    """Into where [2, B, 4] the rows of both stacks' frames; returns and discount into the first two of scalars."""
     for b in range(len(envs)):
         e = envs[b]
         scalars[0, b], scalars[1, b], ahead = ahead_of(reward[e], flags[e], rows[b], n, gamma)

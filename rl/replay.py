@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rl.frames import BLOCK, CELLS, CHANNELS, STACK, Frames, blocks, described
 from rl.games import VectorStep
 from rl.memory import need_memory
+from rl.priorities import Priorities
 
 ROW_BYTES = 7062  # a frame, its action, reward and flags
 FIRST, DONE, END = 1, 2, 4  # flags of a row: episode begins; learner's terminal; last frame, no decision follows
@@ -25,6 +26,7 @@ class Transitions:
     action: NDArray[np.int64]  # [B]
     returns: NDArray[np.float32]  # [B]  discounted sum of clipped rewards
     discount: NDArray[np.float32]  # [B]  gamma**n, 0 behind a terminal
+    weight: NDArray[np.float32]  # [B]  of its loss, 1 at most
 
     __repr__ = described
 
@@ -50,8 +52,11 @@ class Replay:
     bootstraps from it.
     """
 
-    def __init__(self, n_envs: int, capacity: int, first: Frames) -> None:
-        """`capacity` rows in all; `first` frames [E, 84, 84] of every env. Raises MemoryError before it takes any."""
+    def __init__(self, n_envs: int, capacity: int, first: Frames, prioritised_steps: int = 0) -> None:
+        """`capacity` rows in all; `first` frames [E, 84, 84] of every env. Raises MemoryError before it takes any.
+
+        prioritised_steps: 0 draws evenly; otherwise by priority, of decisions of which so many steps are known.
+        """
         self.length = capacity // n_envs
         self._room(n_envs)
         self._action: NDArray[np.uint8] = np.zeros((n_envs, self.length), np.uint8)
@@ -59,6 +64,9 @@ class Replay:
         self._flags: NDArray[np.uint8] = np.zeros((n_envs, self.length), np.uint8)
         self.head: NDArray[np.int64] = np.zeros(n_envs, np.int64)  # rows ever begun; the newest awaits its action
         self.age = 0.0  # rows since what was sampled last, on average
+        rings = n_envs, self.length
+        self._priorities = Priorities(*rings, prioritised_steps, STACK - 1) if prioritised_steps else None
+        self._drawn: NDArray[np.int64] = np.zeros(0, np.int64)  # leaves of the last sample
         self.start(first)
 
     def _room(self, n_envs: int) -> None:
@@ -82,6 +90,16 @@ class Replay:
         for env in np.flatnonzero(self.head):
             self._break_off(int(env), int(self.head[env]))
         self._append(np.arange(len(self.head)), blocks(first), FIRST)
+        self._rank()
+
+    def _rank(self) -> None:
+        if self._priorities:
+            self._priorities.renew(self._flags, self.head, END)
+
+    def learnt(self, losses: NDArray[np.float32]) -> None:
+        """Losses [B] of what was sampled last."""
+        if self._priorities:
+            self._priorities.learnt(self._drawn, losses)
 
     def _break_off(self, env: int, row: int) -> None:
         """An episode begins at a row because the run was resumed: close the one before, without a terminal."""
@@ -97,6 +115,7 @@ class Replay:
         ended = np.flatnonzero(step.ended)
         self._append(ended, blocks(step.frames[ended]), END)
         self._append(envs, blocks(step.first), np.where(step.ended, FIRST, 0))
+        self._rank()
 
     def _append(self, envs: NDArray[np.int64], cells: Frames, flags: NDArray[np.int64] | int) -> None:
         at = self.head[envs] % self.length
@@ -106,24 +125,31 @@ class Replay:
         self.head[envs] += 1
 
     def sample(self, rng: np.random.Generator, batch: int, n: int, gamma: float) -> Transitions:
-        """Uniform over the decisions held whose n steps are known; reward clipped to [-1, 1] here and only here.
+        """Decisions held whose n steps are known, evenly or by priority; reward clipped to [-1, 1] here and only here.
 
         Every env must have n + 1 rows or more.
         """
-        envs, rows = self._draw(rng, batch, n)
+        if self._priorities:
+            self._drawn, weight = self._priorities.draw(rng, batch)
+            envs, place = np.divmod(self._drawn, self.length)
+            rows = self.head[envs] - 1 - (self.head[envs] - 1 - place) % self.length
+        else:
+            (envs, rows), weight = self._draw(rng, batch, n), np.ones(batch, np.float32)
         self.age = float((self.head[envs] - 1 - rows).mean())
-        return self._transitions(envs, rows, n, gamma)
+        return self._transitions(envs, rows, weight, n, gamma)
 
     def _actions(self, envs: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return self._action[envs, rows % self.length].astype(np.int64)
 
-    def _transitions(self, envs: NDArray[np.int64], rows: NDArray[np.int64], n: int, gamma: float) -> Transitions:
+    def _transitions(
+        self, envs: NDArray[np.int64], rows: NDArray[np.int64], weight: NDArray[np.float32], n: int, gamma: float
+    ) -> Transitions:
         batch = len(envs)
         obs, next_obs = (np.empty((batch, CELLS, CELLS, CHANNELS), np.uint8) for _ in range(2))
         returns, discount = np.empty(batch, np.float32), np.empty(batch, np.float32)
         words = _words(self._cells, 2), _words(obs, 1), _words(next_obs, 1)
         _gather(words[0], self._reward, self._flags, envs, rows, n, gamma, *words[1:], returns, discount)
-        return Transitions(obs, next_obs, self._actions(envs, rows), returns, discount)
+        return Transitions(obs, next_obs, self._actions(envs, rows), returns, discount, weight)
 
     def _draw(self, rng: np.random.Generator, batch: int, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         oldest = np.where(self.head > self.length, self.head - self.length + STACK - 1, 0)  # its stack is held whole

@@ -180,16 +180,17 @@ class Trainer:
         """The learner and what it learns from."""
         own = self._own
         net = len(self._games.actions), own.network, own.agent
+        prioritised = own.agent.n_steps if own.agent.prioritised else 0
         self._agent: Agent[Any]
         if own.algo == "pqn":
             self._agent = Pqn(*net, own.learner_threads)
             self._rollouts = Rollouts(own.envs, own.pqn, own.agent.gamma)
         elif device == CPU:
             self._agent = DoubleDqn(*net, own.learner_threads)
-            self._replay = Replay(own.envs, own.replay_rows, self._games.first)
+            self._replay = Replay(own.envs, own.replay_rows, self._games.first, prioritised)
         else:
             self._agent = DeviceDqn(*net, device)
-            self._replay = DeviceReplay(own.envs, own.replay_rows, self._games.first, device)
+            self._replay = DeviceReplay(own.envs, own.replay_rows, self._games.first, device, prioritised)
 
     def _resume(self, saved: Saved) -> None:
         if not self.team.rank:
@@ -283,11 +284,17 @@ class Trainer:
             return {}
         rate = rate_at(self.frames, self._own)
         metrics = self._agent.finish(learning, rate)
+        self._learnt()
         for _ in range(1, self._own.updates_per_step):
             metrics = self._agent.learn(self._sample(), rate)
+            self._learnt()
         if self._replay:
             metrics["replay/age_frames"] = self._replay.age * self._config.env.frames_per_step
         return metrics | {"train/learning_rate": rate}
+
+    def _learnt(self) -> None:
+        if self._replay:
+            self._replay.learnt(self._agent.losses)
 
     def _note(self, stacks: Frames, values: NDArray[np.float32], actions: NDArray[np.int64], step: VectorStep) -> None:
         if self._rollouts:

@@ -28,8 +28,10 @@ def agent(seed=1, threads=1, **changes):
 def a_batch(seed=0, size=6, discount=0.5):
     rng = np.random.default_rng(seed)
     obs, ahead = rng.integers(0, 256, (2, size, 21, 21, 64), dtype=np.uint8)
-    returns = rng.integers(-2, 3, size).astype(np.float32)
-    return Transitions(obs, ahead, rng.integers(ACTIONS, size=size), returns, np.full(size, discount, np.float32))
+    returns, weight = rng.integers(-2, 3, size).astype(np.float32), np.ones(size, np.float32)
+    return Transitions(
+        obs, ahead, rng.integers(ACTIONS, size=size), returns, np.full(size, discount, np.float32), weight
+    )
 
 
 def weights(net):

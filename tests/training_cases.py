@@ -24,6 +24,7 @@ TINY_AGENT = AgentSettings(
     n_steps=3,
     batch=6,
     quantiles=1,
+    prioritised=False,
     target_updates=4,
     max_grad_norm=10.0,
     bf16=False,
