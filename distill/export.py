@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deploy.spec import Conv, StudentSpec
+from distill.fire import fired
 from distill.quantise import fold
 from distill.student import Normalised, Student, pixel_kernel
 from rl.frames import SIDE
@@ -53,33 +54,39 @@ def _whole(tensor: Tensor, kind: type[Any]) -> NDArray[Any]:
 
 
 class Folded(torch.nn.Module):
-    """A spec on torch's convolutions: the same integers as `StudentSpec.run`, in batches and fast."""
+    """A spec on torch's convolutions: the same integers as `StudentSpec.run`, in batches and fast.
+
+    Behind the front all sums are of at most 128 signs, whole numbers that bfloat16 holds.
+    """
 
     def __init__(self, spec: StudentSpec) -> None:
         super().__init__()
         self._spec = spec
-        self._convs = [(_tensor(c.weights), _tensor(c.leak)[:, None, None], c) for c in (spec.front, *spec.layers)]
-        self._orders = [torch.from_numpy(c.order.astype(np.int64)) for c in (spec.front, *spec.layers)]
+        self._convs = [
+            _turned(conv, torch.bfloat16 if level else torch.float32) for level, conv in enumerate(convs(spec))
+        ]
         member = spec.vote[:, None] == np.arange(spec.n_answers)
         self._member = torch.from_numpy(member.astype(np.float32))
 
     @torch.no_grad()
     def levels(self, obs: Tensor) -> Iterator[Tensor]:
-        """Picture stacks u8 [B, 4, 84, 84] -> the bits of every level, the front's first, as 0.0 and 1.0."""
+        """Picture stacks u8 [B, 4, 84, 84] -> the bits of every level [B, O, H, W] as 0.0 and 1.0, the front first."""
         pixels = obs.float()  # all sums are whole and below 2**24: exact
         seen = self._spec.front.in_shape[0]
         lasts = range(obs.shape[1], obs.shape[1] - self._spec.history, -1)
         x = torch.cat([self._level(0, pixels[:, last - seen : last]) for last in lasts], dim=1)
-        yield x
+        yield x.float()
         for index in range(1, len(self._convs)):
             x = self._level(index, x)
-            yield x
+            yield x.float()
 
     def _level(self, index: int, x: Tensor) -> Tensor:
-        (weights, leak, conv), order = self._convs[index], self._orders[index]
-        x = x if torch.equal(order, torch.arange(len(order))) else x[:, order]
+        weights, threshold, conv, order = self._convs[index]
+        x = x if order is None else x[:, order]
         total = torch.nn.functional.conv2d(x, weights, None, conv.stride, conv.padding, 1, conv.groups)
-        return (total + leak >= 1).float()
+        batch, features, height, width = total.shape
+        bits = fired(total.permute(0, 2, 3, 1).reshape(1, -1, features), threshold, torch.bfloat16)
+        return bits.view(batch, height, width, features).permute(0, 3, 1, 2)
 
     @torch.no_grad()
     def forward(self, obs: Tensor) -> Tensor:
@@ -92,5 +99,18 @@ class Folded(torch.nn.Module):
         return last.flatten(1) @ self._member
 
 
-def _tensor(array: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(array.astype(np.float32))
+def convs(spec: StudentSpec) -> tuple[Conv, ...]:
+    """Every level, the front first."""
+    return (spec.front, *spec.layers)
+
+
+def _turned(conv: Conv, kind: torch.dtype) -> tuple[Tensor, NDArray[np.float32], Conv, Tensor | None]:
+    """(weights, sums from which on it fires [O], the level, how channels come in if not as they are)."""
+    weights = torch.from_numpy(conv.weights.astype(np.float32)).to(kind).contiguous(memory_format=torch.channels_last)
+    plain = np.array_equal(conv.order, np.arange(len(conv.order)))
+    return (
+        weights,
+        (1 - conv.leak).astype(np.float32),
+        conv,
+        None if plain else torch.from_numpy(conv.order.astype(np.int64)),
+    )

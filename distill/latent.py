@@ -12,6 +12,7 @@ from rl.files import FormatError
 from rl.settings import build
 
 KIND = "spikecade-latent"
+NEWER = ("history", "transduction", "signs")  # older files lack them
 
 
 def save_latent(student: Student, settings: StudentSettings, spec_digest: str, path: Path) -> None:
@@ -19,7 +20,7 @@ def save_latent(student: Student, settings: StudentSettings, spec_digest: str, p
     heads = [{"game": h.game, "actions": list(h.actions), "start": h.start} for h in student.heads]
     layers = [asdict(layer) for layer in settings.layers]
     facts = {"front_features": settings.front_features, "layers": layers, "heads": heads, "spec": spec_digest}
-    facts["history"] = settings.history
+    facts |= {name: getattr(settings, name) for name in NEWER}
     write_tensors(path, KIND, facts, student.state_dict())
 
 
@@ -28,7 +29,7 @@ def load_latent(path: Path) -> tuple[Student, str]:
     facts, tensors = read_tensors(path, KIND)
     try:
         shape = {"front_features": facts["front_features"], "layers": facts["layers"]}
-        shape["history"] = facts.get("history", 1)  # older files have none
+        shape |= {name: facts.get(name, getattr(StudentSettings, name)) for name in NEWER}
         heads = tuple(Head(h["game"], tuple(h["actions"]), h["start"]) for h in facts["heads"])
         student = Student(build(StudentSettings, shape, "student"), heads)
         student.load_state_dict(tensors)

@@ -10,24 +10,32 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Hysteresis: between them a weight keeps its value (rounding at 1/2, h = 0.1).
-LOW, HIGH = np.float32(0.4), np.float32(0.6)
+HYSTERESIS = 0.1  # h: a weight keeps its value between 1/2 - h and 1/2 + h
 
 
 @njit(cache=True, nogil=True)
-def settle(hidden: NDArray[np.float32], trinary: NDArray[np.float32]) -> int:
+def settle(
+    hidden: NDArray[np.float32],
+    trinary: NDArray[np.float32],
+    sign_of: NDArray[np.int8],
+    hysteresis: float = HYSTERESIS,
+) -> int:
     """Clip hidden weights [W] to [-1, 1] and move their trinary values [W], in place; how many of those moved.
 
-    0 up to |0.4|, the sign from |0.6| on, in between what it was. One pass over memory, where torch takes eight.
+    0 up to |0.4|, the sign from |0.6| on, in between what it was (h = 0.1). `sign_of` [W]: the one sign that a weight
+    may have, clipped to 0 on its other side; 0: either. One pass over memory, where torch takes eight.
     """
+    low, high = np.float32(0.5 - hysteresis), np.float32(0.5 + hysteresis)
     moved = 0
     for i in range(hidden.size):
+        if hidden[i] * sign_of[i] < 0:
+            hidden[i] = 0
         size = abs(hidden[i])
         sign = np.float32(1) if hidden[i] > 0 else np.float32(-1)
         if size > 1:
             hidden[i] = sign
-        after = sign if size >= HIGH else np.float32(0)
-        if (size >= HIGH or size <= LOW) and after != trinary[i]:
+        after = sign if size >= high else np.float32(0)
+        if (size >= high or size <= low) and after != trinary[i]:
             trinary[i] = after
             moved += 1
     return moved

@@ -7,7 +7,7 @@ The front (transduction) is the same with integer weights over pixels, and stays
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deploy.spec import MAX_INPUTS, Head, deal_votes
-from distill.convolve import convolve
-from distill.quantise import Step, StraightThrough, integers, settle
+from distill.convolve import Shape, convolve, sides
+from distill.fire import EPSILON, Fire, fired, moments_of, thresholds
+from distill.front import front_sums
+from distill.quantise import HYSTERESIS, StraightThrough, integers, settle
+from distill.sharing import WHOLE, Sharing
 from rl.frames import BLOCK, CELLS, CHANNELS, STACK
 from rl.settings import SettingsError, need
 
-EPSILON = 1e-4  # added to the variance
 # Shares of the learning rate. At the hidden weights' own rate biases walk to +-5 deviations, where neurons are dead.
 BIAS_RATE, SCALE_RATE = 0.05, 0.1
 FIRST_SPREAD = 3.0  # logits at the start span this much if all neurons of an action agree
@@ -29,6 +31,8 @@ FIRST_SPREAD = 3.0  # logits at the start span this much if all neurons of an ac
 # ten batches took the student that plays from 0.53 agreement to 0.14). Folding takes plain means over many batches.
 MOMENTUM = 1.0
 FRONT_PEAK = 127  # front weights are -127..127
+TRANSDUCTIONS, SIGNS = ("learned", "thresholds"), ("free", "shared")
+LEVELS = 1.5  # the levels of plain thresholds lie within so many deviations of the mean
 PICTURE = CHANNELS // STACK  # channels of one picture in block layout
 
 
@@ -56,15 +60,19 @@ class StudentSettings:
     front_features: int  # kernel 8, stride 4 over pixels
     layers: tuple[LayerSettings, ...]
     history: int = 1  # pictures that the chip keeps apart; 1: the front sees the whole stack at once
+    transduction: str = "learned"  # or thresholds: each feature compares a block of pixels with a level
+    signs: str = "free"  # or shared: all weights of a group on one input have its sign, so that it takes one axon
 
     def __post_init__(self) -> None:
+        need(self.transduction in TRANSDUCTIONS, "student.transduction", self.transduction, ", ".join(TRANSDUCTIONS))
+        need(self.signs in SIGNS, "student.signs", self.signs, ", ".join(SIGNS))
         need(1 <= self.history <= STACK, "student.history", self.history, f"1 to {STACK}")
         need(self.front_features >= 1, "student.front_features", self.front_features, "1 or more")
         need(len(self.layers) >= 1, "student.layers", len(self.layers), "at least one layer")
 
 
 class Normalised(nn.Module):
-    """What all layers share: batch statistics, a bias, the step."""
+    """What all levels share: batch statistics, a bias, the step."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -73,30 +81,42 @@ class Normalised(nn.Module):
         self.register_buffer("variance", torch.ones(features))
         self.mean: Tensor
         self.variance: Tensor
-        self.momentum = MOMENTUM
-        self._fired = torch.zeros(1)  # the bits of the last forward pass in training
+        self.momentum, self.surrogate_width = MOMENTUM, 1.0
+        self._seen: tuple[Tensor, Tensor] | None = None  # mean and variance of the last batch
 
     def quantised(self) -> Tensor:
         """The weights of the forward pass."""
-        raise AssertionError("each layer has its own")
+        raise AssertionError("each level has its own")
 
     def sums(self, x: Tensor) -> Tensor:
-        """Weighted sums [B, O, H, W]: whole numbers."""
-        raise AssertionError("each layer has its own")
+        """Weighted sums [G, B*H'*W', O/G] of x [B, H, W, C]: whole numbers."""
+        raise AssertionError("each level has its own")
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Bits [B, C, H, W] (pixels for the front) -> bits [B, O, H, W]."""
-        total = self.sums(x)
-        response = F.batch_norm(total, self.mean, self.variance, None, self.bias, self.training, self.momentum, EPSILON)
-        bits: Tensor = Step.apply(response)  # type: ignore[no-untyped-call]
-        if self.training:
-            self._fired = bits.detach()
-        return bits
+    def sides(self, x: Tensor) -> tuple[int, int]:
+        """H' and W'."""
+        raise AssertionError("each level has its own")
 
-    @property
-    def rate(self) -> float:
-        """Share of neurons that fired at the last forward pass in training."""
-        return float(self._fired.float().mean())
+    def forward(self, x: Tensor, sharing: Sharing | None) -> Tensor:
+        """Bits [B, H, W, C] (blocks of pixels for the front) -> bits [B, H', W', O].
+
+        Normalised by the whole batch, of which x is the part at `sharing`; without one, by the statistics kept.
+        """
+        kind = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+        sums = self.sums(x)
+        if sharing is None:
+            found = (part.detach().double().numpy() for part in (self.mean, self.variance, self.bias))
+            bits = fired(sums, thresholds(*found), kind)
+        else:
+            moments = moments_of(sums, sharing)
+            self._seen = (torch.from_numpy(moments[0]).float(), torch.from_numpy(moments[1]).float())
+            bits = Fire.apply(sums, self.bias, moments, kind, sharing, self.surrogate_width)  # type: ignore[no-untyped-call]
+        return bits.view(len(x), *self.sides(x), -1)
+
+    def keep(self) -> None:
+        """Take the last batch's statistics into those that are kept."""
+        if self._seen is not None:
+            for kept, seen in zip((self.mean, self.variance), self._seen, strict=True):
+                kept.lerp_(seen, self.momentum)
 
     @property
     def deviation(self) -> Tensor:
@@ -111,35 +131,56 @@ class Front(Normalised):
         super().__init__(features)
         self.hidden = nn.Parameter(torch.empty(features, pictures * PICTURE, 2, 2).uniform_(-0.5, 0.5))
 
+    def become_thresholds(self) -> None:
+        """Features compare the mean of a block of pixels of one picture with a level, and learn the level alone."""
+        features, channels, _, _ = self.hidden.shape
+        pictures = channels // PICTURE
+        with torch.no_grad():
+            self.hidden.zero_()
+            for feature in range(features):
+                first = feature % pictures * PICTURE
+                self.hidden[feature, first : first + PICTURE, 0, 0] = 1
+            levels = torch.arange(features) // pictures + 0.5
+            self.bias.copy_(LEVELS * (2 * levels / -(-features // pictures) - 1))
+        self.hidden.requires_grad_(False)
+
     def quantised(self) -> Tensor:
         whole: Tensor = StraightThrough.apply(self.hidden, integers(self.hidden, FRONT_PEAK))  # type: ignore[no-untyped-call]
         return whole
 
-    def sums(self, cells: Tensor) -> Tensor:
-        # float32: sums of u8 x s8 over 256 taps stay below 2**24 and so exact, which bfloat16 would not keep.
-        with torch.autocast("cpu", enabled=False):
-            pixels = cells.permute(0, 3, 1, 2).float()
-            return F.conv2d(pixels, self.quantised().contiguous(memory_format=torch.channels_last))
+    def sums(self, x: Tensor) -> Tensor:
+        return front_sums(x, self.quantised())
+
+    def sides(self, x: Tensor) -> tuple[int, int]:
+        return x.shape[1] - 1, x.shape[2] - 1
 
 
 class TrinaryConv(Normalised):
     """A grouped convolution with weights in {-1, 0, 1}."""
 
-    def __init__(self, name: str, channels: int, before_groups: int, own: LayerSettings) -> None:
+    def __init__(
+        self, name: str, channels: int, before_groups: int, own: LayerSettings, shared_signs: bool = False
+    ) -> None:
         super().__init__(own.features)
         _check(name, channels, own)
         self.own, self.name = own, name
-        self._mixed = before_groups if own.shuffle else 1
+        mixed = before_groups if own.shuffle else 1
+        self.shape = Shape(channels, own.features, own.groups, own.kernel, own.stride, own.padding, mixed)
         shape = (own.features, channels // own.groups, own.kernel, own.kernel)
-        self.hidden = nn.Parameter(torch.empty(shape).uniform_(-1, 1))
+        self.hidden, self.hysteresis = nn.Parameter(torch.empty(shape).uniform_(-1, 1)), HYSTERESIS
+        self.register_buffer("sign", torch.zeros(shape, dtype=torch.int8), persistent=False)
+        self.sign: Tensor  # the one sign that a weight may have; 0: either
+        if shared_signs:
+            self.sign = shared(shape, own.groups)
+            with torch.no_grad():
+                self.hidden.abs_().mul_(self.sign)
         self.register_buffer("trinary", self.hidden.detach().round())
         self.trinary: Tensor
 
     @property
     def order(self) -> Tensor:
         """Input channel i is channel order[i] of the level before."""
-        channels = self.hidden.shape[1] * self.own.groups
-        return torch.arange(channels).reshape(self._mixed, -1).T.reshape(-1)
+        return torch.from_numpy(self.shape.order)
 
     def quantised(self) -> Tensor:
         return self._weights(self.trinary.dtype)
@@ -150,14 +191,15 @@ class TrinaryConv(Normalised):
 
     def sums(self, x: Tensor) -> Tensor:
         # Sums of at most 128 signs: whole numbers that even bfloat16 holds.
-        if self._mixed > 1:
-            x = F.channel_shuffle(x, self._mixed)
-        return convolve(x, self._weights(x.dtype), self.own.groups, self.own.stride, self.own.padding)
+        return convolve(x, self._weights(x.dtype), self.shape)
+
+    def sides(self, x: Tensor) -> tuple[int, int]:
+        return sides(self.shape, x.shape[1], x.shape[2])
 
     def settle(self) -> int:
         """After an update: clip the hidden weights, move the trinary ones; how many moved."""
         hidden, trinary = self.hidden.detach().view(-1), self.trinary.view(-1)  # views: both change in place
-        return settle(hidden.numpy(), trinary.numpy())
+        return settle(hidden.numpy(), trinary.numpy(), self.sign.view(-1).numpy(), self.hysteresis)
 
 
 class Student(nn.Module):
@@ -167,6 +209,8 @@ class Student(nn.Module):
         super().__init__()
         self.heads, self.history = heads, settings.history
         self.front = Front(settings.front_features, STACK if settings.history == 1 else 1)
+        if settings.transduction == "thresholds":
+            self.front.become_thresholds()
         self.layers = nn.ModuleList(_layers(settings))
         side = CELLS - 1
         for layer in self.chip_layers:
@@ -186,7 +230,7 @@ class Student(nn.Module):
 
     def groups(self) -> list[dict[str, Any]]:
         """Parameters with their share of the learning rate: a hidden weight must move 0.2 to flip, a bias need not."""
-        hidden = [level.hidden for level in self.normalised]
+        hidden = [level.hidden for level in self.normalised if level.hidden.requires_grad]
         biases = [level.bias for level in self.normalised]
         others = [{"params": biases, "scale": BIAS_RATE}, {"params": [self.log_scale], "scale": SCALE_RATE}]
         return [{"params": hidden, "scale": 1.0}, *others]
@@ -198,29 +242,47 @@ class Student(nn.Module):
             yield layer
 
     def bits(self, cells: Tensor) -> Iterator[Tensor]:
-        """Stacks u8 [B, 21, 21, 64] -> the bits of every level, the front's first."""
-        x = self.front(cells) if self.history == 1 else self._blocks(cells)
-        x = x.to(torch.bfloat16) if torch.is_autocast_enabled("cpu") else x
+        """Stacks u8 [B, 21, 21, 64] -> the bits [B, C, H, W] of every level, the front's first.
+
+        In training normalised by the batch, whose statistics are kept; else by those that were.
+        """
+        for bits, level in zip(self.levels(cells, WHOLE if self.training else None), self.normalised, strict=True):
+            if self.training:
+                level.keep()
+            yield bits.permute(0, 3, 1, 2)
+
+    def levels(self, cells: Tensor, sharing: Sharing | None) -> Iterator[Tensor]:
+        """`bits`, as [B, H, W, C], of the part of a batch that is at `sharing`; None: by the statistics kept."""
+        x = self.front(cells, sharing) if self.history == 1 else self._blocks(cells, sharing)
         yield x
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, sharing)
             yield x
 
-    def _blocks(self, cells: Tensor) -> Tensor:
-        """Stacks -> the front's bits of each picture [B, history * F, 20, 20], the newest picture's first.
+    def _blocks(self, cells: Tensor, sharing: Sharing | None) -> Tensor:
+        """Stacks -> the front's bits of each picture [B, 20, 20, history * F], the newest picture's first.
 
         One pass of the front over all pictures: they share its weights and its statistics.
         """
         pictures = torch.split(cells, PICTURE, dim=-1)[: -self.history - 1 : -1]
-        bits: Tensor = self.front(torch.cat(pictures))
-        return torch.cat(bits.chunk(self.history), dim=1)
+        bits: Tensor = self.front(torch.cat(pictures), sharing)
+        return torch.cat(bits.chunk(self.history), dim=-1)
 
     def votes(self, cells: Tensor) -> Tensor:
         """Votes [B, answers], whole numbers in float32."""
         *_, last = self.bits(cells)
+        return self.count(last)
+
+    def count(self, last: Tensor) -> Tensor:
+        """Bits of the last level [B, C, H, W] -> votes [B, answers]."""
         # bfloat16 holds whole numbers to 256 only, and a head may own more neurons than that.
         with torch.autocast("cpu", enabled=False):
             return last.flatten(1).float() @ self.member
+
+    def keep(self) -> None:
+        """Take the statistics of the last batch into those that are kept."""
+        for level in self.normalised:
+            level.keep()
 
     def logits(self, votes: Tensor, head: int) -> Tensor:
         """Votes [B, answers] -> logits [B, A] of one head."""
@@ -232,10 +294,24 @@ class Student(nn.Module):
         return self.logits(self.votes(cells), head)
 
     @property
-    def normalised(self) -> Iterator[Normalised]:
+    def normalised(self) -> Iterator[Front | TrinaryConv]:
         """Every level, the front first."""
         yield self.front
         yield from self.chip_layers
+
+    def tune(self, hysteresis: float, surrogate_width: float) -> None:
+        """How reluctantly weights flip, and how far from its threshold a neuron still learns."""
+        for level in self.normalised:
+            level.surrogate_width = surrogate_width
+        for layer in self.chip_layers:
+            layer.hysteresis = hysteresis
+
+    def health(self, levels: Sequence[Tensor]) -> dict[str, float]:
+        """What the field looks at, by layer: shares of neurons that fire at the bits [B, H, W, C], of zero weights."""
+        names = ["front", *(layer.name for layer in self.chip_layers)]
+        rates = {f"rate/{name}": float(bits.float().mean()) for name, bits in zip(names, levels, strict=False)}
+        zeros = {f"zeros/{layer.name}": float((layer.trinary == 0).float().mean()) for layer in self.chip_layers}
+        return rates | zeros
 
     def settle(self) -> float:
         """After an update; the share of trinary weights that changed."""
@@ -244,20 +320,27 @@ class Student(nn.Module):
         flips = sum(layer.settle() for layer in self.chip_layers)
         return flips / sum(layer.trinary.numel() for layer in self.chip_layers)
 
-    def health(self) -> dict[str, float]:
-        """What the field looks at: zeros, firing rates, by layer."""
-        rates = {f"rate/{layer.name}": layer.rate for layer in self.chip_layers}
-        zeros = {f"zeros/{layer.name}": float((layer.trinary == 0).float().mean()) for layer in self.chip_layers}
-        return {"rate/front": self.front.rate} | rates | zeros
-
 
 def _layers(settings: StudentSettings) -> Iterator[TrinaryConv]:
     # The blocks of a history are groups to deal out: a first layer that shuffles sees every picture in each of its own.
     channels, groups = settings.history * settings.front_features, settings.history
     for index, own in enumerate(settings.layers, start=1):
         kind = {1: "N", 2: "P", 3: "S", 4: "P4"}.get(own.kernel, f"K{own.kernel}")
-        yield TrinaryConv(f"{index:02}-{kind}-{own.features}({own.groups})", channels, groups, own)
+        name = f"{index:02}-{kind}-{own.features}({own.groups})"
+        yield TrinaryConv(name, channels, groups, own, settings.signs == "shared")
         channels, groups = own.features, own.groups
+
+
+def shared(shape: tuple[int, int, int, int], groups: int) -> Tensor:
+    """Signs [O, C/G, k, k] i8: in every group one for each input channel, plus and minus in turn.
+
+    All neurons that read an input then weigh it alike, and one axon carries it (Dale's rule; chip.md 4.7 is the same
+    with one type). Groups begin in turn too, so that none reads an input as another one does throughout.
+    """
+    out, own, _, _ = shape
+    group = torch.arange(groups).repeat_interleave(out // groups)
+    sign = 1 - 2 * ((group[:, None] + torch.arange(own)) % 2)
+    return sign.to(torch.int8)[:, :, None, None].expand(shape).contiguous()
 
 
 def _check(name: str, channels: int, own: LayerSettings) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from deploy.spec import Head
+from distill.settings import DistillRun, DistillSettings
 from distill.student import LayerSettings, Normalised, Student, StudentSettings
-from distill.train import DistillRun, DistillSettings
 from rl.checkpoint import PolicyCheckpoint, half, load_policy, save_policy
 from rl.frames import Frames
 from rl.games import EnvSettings, action_meanings
@@ -98,21 +98,28 @@ TINY = DistillSettings(
     seed=3,
     mode="both",
     loss="kl",
+    unit="value",
     temperature=0.25,
     temperature_start=0.5,
     cool_updates=10,
     updates=6,
     batch=8,
     learning_rate=0.0625,
+    schedule="cosine",
     warmup_updates=2,
+    hysteresis=0.1,
+    surrogate_width=1.0,
+    shift=0,
+    decisions=0,
     envs=2,
     online_rows=64,
     online_start_updates=1,
     online_epsilon=0.25,
     held_out=0.25,
-    torch_threads=1,
+    threads=1,
     bf16=True,
     log_updates=2,
+    exam_updates=4,
     checkpoint_s=1e9,
     eval_start_updates=0,
     eval_updates=3,

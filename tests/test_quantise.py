@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from distill.quantise import Step, StraightThrough, fold, integers, settle
 
+EITHER = np.zeros(2000, np.int8)  # weights of either sign
+
 
 def nearest(value: float, towards: float) -> float:
     """The float32 beside a value."""
@@ -41,7 +43,7 @@ BORDERS = [
 def trinarise(hidden: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
     """What a layer's values become."""
     after = before.clone()
-    settle(hidden.clone().view(-1).numpy(), after.view(-1).numpy())
+    settle(hidden.clone().view(-1).numpy(), after.view(-1).numpy(), EITHER[: after.numel()])
     return after
 
 
@@ -71,9 +73,23 @@ def test_settling_clips_moves_and_counts_as_torch_would():
     size = clipped.abs()
     after = torch.where(size >= 0.6, clipped.sign(), torch.where(size <= 0.4, 0.0, before))
     own, trinary = hidden.clone(), before.clone()
-    assert settle(own.numpy(), trinary.numpy()) == int((after != before).sum())
+    assert settle(own.numpy(), trinary.numpy(), EITHER) == int((after != before).sum())
     assert torch.equal(trinary, after)
     assert torch.equal(own.nan_to_num(9), clipped.nan_to_num(9))
+
+
+def test_a_weight_of_one_sign_stops_at_zero_on_its_other_side():
+    hidden = torch.tensor([0.7, -0.7, 0.7, -0.7, -0.7])
+    trinary, signs = torch.tensor([1.0, -1.0, 1.0, -1.0, 0.0]), np.array([1, 1, -1, -1, 0], np.int8)
+    assert settle(hidden.numpy(), trinary.numpy(), signs) == 3
+    assert hidden.tolist() == pytest.approx([0.7, 0, 0, -0.7, -0.7]) and trinary.tolist() == [1, 0, 0, -1, -1]
+
+
+def test_a_wider_hysteresis_keeps_more():
+    hidden = torch.tensor([0.65, 0.75, 0.35, 0.25])
+    found = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    settle(hidden.numpy(), found.numpy(), EITHER[:4], 0.2)
+    assert found.tolist() == [0, 1, 1, 0]
 
 
 def test_whole_weights_are_fixed_points_of_rounding():

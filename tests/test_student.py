@@ -10,9 +10,10 @@ from distill_cases import SMALL, heads, levels, stacks, student, trained_looking
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.convolve import convolve
+from distill.convolve import Shape, convolve
+from distill.fire import EPSILON
+from distill.front import front_sums, plain_sums
 from distill.student import (
-    EPSILON,
     MOMENTUM,
     LayerSettings,
     Student,
@@ -27,6 +28,11 @@ from rl.settings import SettingsError
 
 def cells(batch: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(stack_blocks(stacks(batch, seed)))
+
+
+def pixels_first(sums: torch.Tensor, batch: int, height: int) -> torch.Tensor:
+    """Sums [G, B*H*W, O/G] as torch's convolution gives them, [B, O, H, W] float32."""
+    return sums.permute(1, 0, 2).reshape(batch, height, -1, sums.shape[0] * sums.shape[2]).permute(0, 3, 1, 2).float()
 
 
 def layer(features=8, groups=1, kernel=1, stride=1, padding=0, shuffle=False) -> LayerSettings:
@@ -82,38 +88,58 @@ def test_the_front_over_blocks_is_a_convolution_of_pixels():
     made, obs = student(), stacks(2)
     weights = made.front.quantised().detach()
     over_pixels = F.conv2d(torch.from_numpy(obs).float(), pixel_kernel(weights), None, stride=4)
-    assert torch.equal(made.front.sums(torch.from_numpy(stack_blocks(obs))), over_pixels)
+    assert torch.equal(pixels_first(made.front.sums(torch.from_numpy(stack_blocks(obs))), 2, 20), over_pixels)
     assert over_pixels.shape == (2, 4, 20, 20) and over_pixels.abs().max() > 256
 
 
 CONVOLUTIONS = [
-    # channels, features, groups, kernel, stride, padding, height, width
-    (6, 4, 2, 1, 1, 0, 3, 5),
-    (6, 9, 3, 2, 2, 0, 4, 6),
-    (6, 9, 3, 2, 2, 0, 5, 7),
-    (6, 4, 2, 2, 2, 1, 5, 3),
-    (8, 4, 4, 3, 3, 2, 4, 6),
-    (6, 4, 1, 2, 2, 0, 4, 6),
-    (6, 4, 2, 3, 1, 1, 4, 5),
-    (6, 4, 2, 4, 2, 1, 6, 8),
+    # channels, features, groups, kernel, stride, padding, groups before that are dealt out, height, width
+    (6, 4, 2, 1, 1, 0, 1, 3, 5),
+    (6, 9, 3, 2, 2, 0, 1, 4, 6),
+    (6, 9, 3, 2, 2, 0, 1, 5, 7),
+    (6, 4, 2, 2, 2, 1, 1, 5, 3),
+    (8, 4, 4, 3, 3, 2, 1, 4, 6),
+    (6, 4, 1, 2, 2, 0, 1, 4, 6),
+    (6, 4, 2, 3, 1, 1, 1, 4, 5),
+    (6, 4, 2, 4, 2, 1, 1, 6, 8),
+    (12, 4, 2, 1, 1, 0, 3, 3, 5),  # runs of two channels
+    (48, 4, 2, 2, 2, 1, 3, 4, 5),  # of eight, which move as words
+    (12, 6, 3, 1, 1, 0, 6, 3, 2),  # a group before holds fewer channels than there are groups: one by one
+    (12, 4, 2, 3, 1, 1, 3, 4, 5),
 ]
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_way_to_convolve_gives_the_same_sums_and_gradients(case, dtype):
-    channels, features, groups, kernel, stride, padding, height, width = case
+    *numbers, height, width = case
+    shape = Shape(*numbers)
     rng = torch.Generator().manual_seed(1)
-    x = torch.randint(0, 2, (3, channels, height, width), generator=rng).to(dtype).requires_grad_()
-    weights = torch.randint(-1, 2, (features, channels // groups, kernel, kernel), generator=rng).to(dtype)
-    weights.requires_grad_()
-    plain = F.conv2d(x, weights, None, stride, padding, 1, groups)
-    ours = convolve(x, weights, groups, stride, padding)
-    assert torch.equal(plain, ours)
+    x = torch.randint(0, 2, (3, height, width, shape.channels), generator=rng).to(dtype).requires_grad_()
+    size = (shape.features, shape.channels // shape.groups, shape.kernel, shape.kernel)
+    weights = torch.randint(-1, 2, size, generator=rng).to(dtype).requires_grad_()
+    turned = x.permute(0, 3, 1, 2)[:, torch.from_numpy(shape.order)]
+    plain = F.conv2d(turned, weights, None, shape.stride, shape.padding, 1, shape.groups)
+    ours = pixels_first(convolve(x, weights, shape), 3, plain.shape[2])
+    assert torch.equal(plain.float(), ours)
     # Whole gradients stay exact in either order of summation.
-    slope = torch.randint(-2, 3, plain.shape, generator=rng).to(dtype)
-    for a, b in zip(*(torch.autograd.grad(y, (x, weights), slope) for y in (plain, ours)), strict=True):
+    slope = torch.randint(-2, 3, plain.shape, generator=rng).float()
+    for a, b in zip(*(torch.autograd.grad(y.float(), (x, weights), slope) for y in (plain, ours)), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("products", [front_sums, plain_sums])
+def test_every_way_to_sum_the_front_gives_the_same_sums_and_gradients(products):
+    rng = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (3, 5, 4, 32), generator=rng, dtype=torch.uint8)
+    weights = torch.randint(-127, 128, (7, 32, 2, 2), generator=rng).float().requires_grad_()
+    plain = F.conv2d(pixels.permute(0, 3, 1, 2).float(), weights)
+    ours = products(pixels, weights)
+    assert torch.equal(plain, pixels_first(ours, 3, 4)) and plain.abs().max() > 2**15
+    slope = torch.randint(-2, 3, plain.shape, generator=rng).float()
+    for_ours = slope.permute(0, 2, 3, 1).reshape(1, -1, 7)
+    wanted = torch.autograd.grad(plain, weights, slope)[0]
+    assert torch.equal(wanted, torch.autograd.grad(ours, weights, for_ours)[0])
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -130,7 +156,7 @@ def test_votes_are_whole_numbers_in_either_precision(bf16):
 
 def test_half_precision_changes_no_sum():
     made = student().train()
-    bits = (torch.rand(3, 4, 20, 20) < 0.5).float()
+    bits = (torch.rand(3, 20, 20, 4) < 0.5).float()
     one = next(made.chip_layers)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(one.sums(bits.bfloat16()).float(), one.sums(bits))
@@ -188,8 +214,8 @@ def test_recalibration_leaves_plain_means_of_the_batches():
         level.mean.fill_(1e6)
     recalibrate(made, batches)
     sums = torch.stack([made.front.sums(batch) for batch in batches]).detach()
-    assert torch.allclose(made.front.mean, sums.mean(dim=(0, 1, 3, 4)), rtol=1e-5)
-    spread = torch.stack([batch.var(dim=(0, 2, 3)) for batch in sums]).mean(0)
+    assert torch.allclose(made.front.mean, sums.double().mean(dim=(0, 1, 2)).float(), rtol=1e-5)
+    spread = torch.stack([batch.double().var(dim=(0, 1), correction=0) for batch in sums]).mean(0).float()
     assert torch.allclose(made.front.variance, spread, rtol=1e-4)
     assert not made.training and {level.momentum for level in levels(made)} == {MOMENTUM}
     assert all(level.mean.abs().max() < 1e5 for level in levels(made))
@@ -199,28 +225,6 @@ def test_a_deviation_includes_what_keeps_it_from_zero():
     made = student()
     made.front.variance.zero_()
     assert made.front.deviation.tolist() == pytest.approx([EPSILON**0.5] * 4)
-
-
-def test_health_names_every_layer():
-    made = student()
-    with torch.no_grad():
-        next(made.chip_layers).trinary.zero_()
-    made.train()
-    made.votes(cells(4))
-    health = made.health()
-    names = ["01-P4-8(2)", "02-N-12(2)", "03-S-21(1)"]
-    assert list(health) == ["rate/front", *(f"rate/{n}" for n in names), *(f"zeros/{n}" for n in names)]
-    assert health["zeros/01-P4-8(2)"] == 1 and all(0 <= value <= 1 for value in health.values())
-    # Equal sums have no spread: with a bias of 0 each lies at its mean, and fires.
-    assert health["rate/01-P4-8(2)"] == 1
-
-
-def test_the_rate_is_that_of_the_last_pass_in_training():
-    made = student().train()
-    first, *_ = made.bits(cells(4))
-    made.eval()
-    made.votes(cells(4, seed=9))
-    assert made.front.rate == first.mean().item()
 
 
 def test_equal_seeds_make_equal_students_and_other_seeds_do_not():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from deploy.spec import StudentSpec
 from distill.export import Folded, export, leaks
 from distill.student import LayerSettings, Student
-from distill.train import folded_act
+from distill.judge import folded_act
 from rl.frames import pixels, stack_blocks
 
 LAYERS = [
@@ -79,10 +79,11 @@ def test_ties_fire_in_the_student_and_in_its_integers():
     one.mean.fill_(-2.0)
     spec = export(made)
     assert spec.layers[0].leak.tolist() == [3] * 8  # floor(2) + 1
-    bits = (torch.rand(6, 4, 20, 20) < 0.5).float()
+    bits = (torch.rand(6, 20, 20, 4) < 0.5).float()
     with torch.no_grad():
-        total, fired = one.sums(bits), one(bits)
-    assert (total == -2).any() and torch.equal(fired == 1, total + 3 >= 1)
+        total, fired = one.sums(bits), one(bits, None)
+    in_places = total.permute(1, 0, 2).reshape(fired.shape)
+    assert (total == -2).any() and torch.equal(fired == 1, in_places + 3 >= 1)
 
 
 def test_exporting_changes_nothing_and_is_repeatable():

@@ -1,0 +1,177 @@
+"""The inner loops of a student in training, compiled: bits to rows and back, statistics, steps and their gradients.
+
+Each goes over memory once, where torch takes a pass an operator. Numbers of 16 bits are bfloat16, seen as u16: numba
+knows no such type. Bits lie place by place [B, H, W, C]; sums group by group [G, B*H*W, O/G], as products give them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+F = TypeVar("F", bound=Callable[..., Any])
+Array = NDArray[Any]
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+WORD = ir.IntType(32)
+
+
+def kernel(function: F) -> F:
+    """Compile a loop that lets other threads run."""
+    options: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
+    return cast(F, njit(**options)(function))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _widen(context: Any, value: Any) -> Any:
+    """A stored number as float32: of bfloat16's 16 bits, or what it is."""
+
+    def of_half(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = builder.zext(arguments[0], WORD)
+        return builder.bitcast(builder.shl(word, WORD(16)), ir.FloatType())
+
+    def of_float(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return arguments[0]
+
+    known = {types.uint16: of_half, types.float32: of_float}
+    return types.float32(value), known[value]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _narrow(context: Any, value: Any, like: Any) -> Any:
+    """A float32 as it is stored beside `like`: rounded to bfloat16, to the nearest, or as it is."""
+
+    def to_half(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = builder.bitcast(arguments[0], WORD)
+        odd = builder.and_(builder.lshr(word, WORD(16)), WORD(1))  # a tie goes to the even one
+        rounded = builder.add(builder.add(word, WORD(0x7FFF)), odd)
+        return builder.trunc(builder.lshr(rounded, WORD(16)), ir.IntType(16))
+
+    def to_float(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return arguments[0]
+
+    return like(types.float32, like), to_half if like == types.uint16 else to_float
+
+
+widen = cast(Callable[[Any], Any], _widen)  # as compiled loops call them: without the context
+narrow = cast(Callable[[Any, Any], Any], _narrow)
+
+
+@kernel
+def gather(x: Array, rows: Array, start: NDArray[np.int64], width: int, side: int) -> None:
+    """Places [B, H, W, C] -> the patches that do not overlap, by group: rows [G, B*H'*W', side*side*M*width].
+
+    A group reads M runs of `width` channels, run m of group g from channel start[g, m] on. Rest of a map is left out.
+    """
+    batch, down, right = len(x), x.shape[1] // side, x.shape[2] // side
+    groups, runs = start.shape
+    for b in range(batch):
+        for oy in range(down):
+            for ox in range(right):
+                row = (b * down + oy) * right + ox
+                for g in range(groups):
+                    at = 0
+                    for ky in range(side):
+                        for kx in range(side):
+                            for m in range(runs):
+                                first = start[g, m]
+                                for n in range(width):
+                                    rows[g, row, at + n] = x[b, oy * side + ky, ox * side + kx, first + n]
+                                at += width
+
+
+@kernel
+def put_back(rows: Array, x: Array, start: NDArray[np.int64], width: int, side: int) -> None:
+    """The inverse of `gather`, and so its gradient; places of x that no patch holds are left as they are."""
+    batch, down, right = len(x), x.shape[1] // side, x.shape[2] // side
+    groups, runs = start.shape
+    for b in range(batch):
+        for oy in range(down):
+            for ox in range(right):
+                row = (b * down + oy) * right + ox
+                for g in range(groups):
+                    at = 0
+                    for ky in range(side):
+                        for kx in range(side):
+                            for m in range(runs):
+                                first = start[g, m]
+                                for n in range(width):
+                                    x[b, oy * side + ky, ox * side + kx, first + n] = rows[g, row, at + n]
+                                at += width
+
+
+@kernel
+def add_up(sums: Array, total: F64, square: F64) -> None:
+    """Of sums [G, R, O]: their total and their squares' [G, O], whole numbers and so exact in any order."""
+    groups, count, features = sums.shape
+    total[:], square[:] = 0, 0
+    for g in range(groups):
+        for r in range(count):
+            for f in range(features):
+                value = np.float64(widen(sums[g, r, f]))
+                total[g, f] += value
+                square[g, f] += value * value
+
+
+@kernel
+def fire(sums: Array, threshold: F32, bits: Array) -> None:
+    """Sums [G, R, O] -> bits [R, G*O]: 1 from the threshold [G, O] on."""
+    groups, count, features = sums.shape
+    for r in range(count):
+        for g in range(groups):
+            first = g * features
+            for f in range(features):
+                fires = np.float32(widen(sums[g, r, f]) >= threshold[g, f])
+                bits[r, first + f] = narrow(fires, bits[r, first + f])
+
+
+@kernel
+def slopes(
+    sums: Array, grad: Array, mean: F32, inverse: F32, bias: F32, steep: np.float32, of_bias: F64, of_spread: F64
+) -> None:
+    """What the triangle max(0, 1 - steep |r|) lets through of the gradient [R, G*O], added up over rows [G, O].
+
+    Plain, and times the norm.
+    """
+    groups, count, features = sums.shape
+    of_bias[:], of_spread[:] = 0, 0
+    one = np.float32(1)
+    for g in range(groups):
+        first = g * features
+        for r in range(count):
+            for f in range(features):
+                normed = (widen(sums[g, r, f]) - mean[g, f]) * inverse[g, f]
+                slope = max(np.float32(0), one - steep * abs(normed + bias[g, f])) * widen(grad[r, first + f])
+                of_bias[g, f] += slope
+                of_spread[g, f] += slope * normed
+
+
+@kernel
+def descend(
+    sums: Array,
+    grad: Array,
+    mean: F32,
+    inverse: F32,
+    bias: F32,
+    steep: np.float32,
+    level: F32,
+    spread: F32,
+    out: Array,
+) -> None:
+    """The gradient of the sums, out [G, R, O]: `level` and `spread` [G, O] are the means over all rows of `slopes`."""
+    groups, count, features = sums.shape
+    one = np.float32(1)
+    for g in range(groups):
+        first = g * features
+        for r in range(count):
+            for f in range(features):
+                normed = (widen(sums[g, r, f]) - mean[g, f]) * inverse[g, f]
+                slope = max(np.float32(0), one - steep * abs(normed + bias[g, f])) * widen(grad[r, first + f])
+                value = (slope - level[g, f] - normed * spread[g, f]) * inverse[g, f]
+                out[g, r, f] = narrow(value, out[g, r, f])

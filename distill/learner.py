@@ -1,0 +1,139 @@
+"""A student and its optimiser: an update on lessons of every game, its batch shared out to threads and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from threading import BrokenBarrierError
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.loss import agreement, chosen
+from distill.sharing import Sharing, Table
+from distill.sources import Lesson
+from distill.student import Student
+from rl.parallel import ALONE, Team
+
+
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """What an update is for."""
+
+    loss: str
+    temperature: float
+    rate: float  # of the hidden weights
+    update: int  # its number, for messages
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What part of a batch adds to the whole."""
+
+    gradients: tuple[Tensor, ...]
+    loss: float
+    agreement: float
+
+
+Parts = list[Future[Part]]
+
+
+class Learner:
+    """Gradients come from threads of one operator thread each, which meet at every level's statistics.
+
+    As fast as two OpenMP threads on an idle machine and not several times slower on a busy one, as in rl/agent.py.
+    """
+
+    def __init__(self, student: Student, rate: float, threads: int, bf16: bool, team: Team = ALONE) -> None:
+        self.student, self._bf16, self._team = student, bf16, team
+        self.optimiser = torch.optim.Adam(student.groups(), lr=rate, fused=True)
+        self._pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
+        self._threads = threads
+        self._table = Table(threads, team)
+        named = [(name, own) for name, own in student.named_parameters() if own.requires_grad]
+        self._names, self._parameters = [name for name, _ in named], [own for _, own in named]
+        self._fired: list[Tensor] = []  # bits of every level, of the first part of the last batch
+
+    def begin(self, lessons: Sequence[Lesson], goal: Goal) -> Parts:
+        """Start on the gradients; until `finish` the student may play, but not change."""
+        parts = shared_out(lessons, self._threads)
+        if len(parts) != len(self._table.seats):  # as many as there are rows
+            self._table = Table(len(parts), self._team)
+        sizes, seats = [len(lesson.q) for lesson in lessons], self._table.seats
+        return [self._pool.submit(self._part, own, sizes, goal, seat) for own, seat in zip(parts, seats, strict=True)]
+
+    def finish(self, parts: Parts, goal: Goal) -> dict[str, float]:
+        """The update that was begun; what it saw. Raises ValueError, having changed nothing, where a number is none."""
+        found = gathered(parts)
+        for index, parameter in enumerate(self._parameters):
+            parameter.grad = torch.empty_like(parameter).copy_(found[0].gradients[index])  # fused: in its own order
+            for part in found[1:]:
+                parameter.grad += part.gradients[index]
+        self._team.average([own.grad for own in self._parameters if own.grad is not None])
+        for name, own in zip(self._names, self._parameters, strict=True):
+            if own.grad is not None and not torch.isfinite(own.grad).all():
+                raise ValueError(unsound(goal.update, f"the gradient of {name}"))
+        for group in self.optimiser.param_groups:
+            group["lr"] = goal.rate * group["scale"]
+        self.optimiser.step()
+        self.student.keep()
+        flips = self.student.settle()
+        told = {"loss": sum(part.loss for part in found), "agreement": sum(part.agreement for part in found)}
+        return {f"train/{tag}": value for tag, value in told.items()} | {"train/flips": flips}
+
+    def health(self) -> dict[str, float]:
+        """What the field looks at, by level: how much fires, and which weights are zero."""
+        return self.student.health(self._fired)
+
+    def _part(self, lessons: Sequence[Lesson], sizes: Sequence[int], goal: Goal, seat: Sharing) -> Part:
+        try:
+            return self._gradient(lessons, sizes, goal, seat)
+        except BaseException:
+            self._table.leave()
+            raise
+
+    def _gradient(self, lessons: Sequence[Lesson], sizes: Sequence[int], goal: Goal, seat: Sharing) -> Part:
+        """What these rows add, where whole lessons have so many."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            levels = list(self.student.levels(torch.cat([lesson.cells for lesson in lessons]), seat))
+        if seat is self._table.seats[0]:
+            self._fired = [level.detach() for level in levels]
+        parts = torch.split(self.student.count(levels[-1].permute(0, 3, 1, 2)), [len(own.q) for own in lessons])
+        loss_of = chosen(goal.loss, goal.temperature)
+        losses, same = [], 0.0
+        for head, (votes, lesson, size) in enumerate(zip(parts, lessons, sizes, strict=True)):
+            logits, share = self.student.logits(votes, head), len(votes) / size / len(sizes)
+            losses.append(loss_of(logits, lesson.q / lesson.unit) * share)
+            if not torch.isfinite(losses[-1]):
+                labels = not torch.isfinite(lesson.q).all()
+                what = "values" if labels else "loss"
+                raise ValueError(unsound(goal.update, f"the {what} of {self.student.heads[head].game}"))
+            same += agreement(logits, lesson.q).item() * share
+        loss = torch.stack(losses).sum()
+        return Part(torch.autograd.grad(loss, self._parameters), loss.item(), same)
+
+
+def unsound(update: int, where: str) -> str:
+    return (
+        f"distill: update {update:,}: {where} holds numbers that are not finite, and was not taken; the last state "
+        "saved is whole; lower distill.learning_rate, or record the dataset again if the values are the teacher's"
+    )
+
+
+def shared_out(lessons: Sequence[Lesson], parts: int) -> list[list[Lesson]]:
+    """At most so many parts, each with rows of every lesson."""
+    parts = min(parts, *(len(lesson.q) for lesson in lessons))
+    bounds = [np.linspace(0, len(lesson.q), parts + 1).astype(int).tolist() for lesson in lessons]
+    cuts = zip(*(pairwise(own) for own in bounds), strict=True)
+    return [[lesson.cut(*ends) for lesson, ends in zip(lessons, cut, strict=True)] for cut in cuts]
+
+
+def gathered(parts: Parts) -> list[Part]:
+    """All results, or the error that stopped one of them; not that of the others, who waited for it."""
+    errors = [error for part in parts if (error := part.exception())]
+    for error in sorted(errors, key=lambda error: isinstance(error, BrokenBarrierError)):
+        raise error
+    return [part.result() for part in parts]

@@ -1,0 +1,110 @@
+"""Settings of a distillation, and what they make of an update's number: learning rate, temperature."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill.student import StudentSettings
+from rl.games import EnvSettings
+from rl.settings import need
+from rl.stages import label
+
+MODES = ("offline", "online", "both")
+UNITS = ("spread", "value")
+SCHEDULES = ("cosine", "steps", "constant")
+FALLS = (0.8, 0.9)  # of the updates, where the schedule `steps` divides by ten (Amir et al. 2017: 200 and 225 of 250)
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """A distillation; see conf/distill.yaml."""
+
+    seed: int
+    mode: str  # offline: the dataset. online: the student acts, the teacher labels. both: half and half
+    loss: str
+    unit: str  # of temperatures and of squared errors. spread: of that teacher's values. value: points
+    temperature: float  # of the teacher's side, at the end
+    temperature_start: float
+    cool_updates: int  # from one to the other
+    updates: int
+    batch: int
+    learning_rate: float  # of the hidden weights
+    schedule: str
+    warmup_updates: int
+    hysteresis: float  # h: a weight keeps its value between 1/2 - h and 1/2 + h
+    surrogate_width: float  # where the triangle that stands for the step's gradient ends, in deviations
+    shift: int  # pixels by which pictures are moved at random, at most
+    decisions: int  # of each dataset that are used; 0: all
+    envs: int
+    online_rows: int
+    online_start_updates: int
+    online_epsilon: float
+    held_out: float
+    threads: int  # that share each batch
+    bf16: bool
+    log_updates: int
+    exam_updates: int
+    checkpoint_s: float
+    eval_start_updates: int
+    eval_updates: int
+    eval_episodes: int
+    report_episodes: int
+    epsilon: float  # of evaluations
+    calibrate_batches: int
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("mode", MODES), ("unit", UNITS), ("schedule", SCHEDULES)):
+            need(getattr(self, name) in allowed, f"distill.{name}", getattr(self, name), ", ".join(allowed))
+        for name in ("temperature", "temperature_start", "surrogate_width", "learning_rate"):
+            need(getattr(self, name) > 0, f"distill.{name}", getattr(self, name), "above 0")
+        counts = "cool_updates updates batch envs threads log_updates exam_updates eval_updates eval_episodes"
+        for name in (*counts.split(), "report_episodes", "calibrate_batches"):
+            need(getattr(self, name) >= 1, f"distill.{name}", getattr(self, name), "1 or more")
+        for name in ("online_epsilon", "epsilon"):
+            need(0 <= getattr(self, name) <= 1, f"distill.{name}", getattr(self, name), "0 to 1")
+        for name in ("shift", "decisions", "eval_start_updates"):
+            need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")
+        need(0 <= self.hysteresis < 0.5, "distill.hysteresis", self.hysteresis, "0 to below 0.5")
+
+
+@dataclass(frozen=True)
+class DistillRun:
+    """The command's settings."""
+
+    games: tuple[str, ...]
+    root: str
+    env: EnvSettings
+    student: StudentSettings
+    distill: DistillSettings
+
+    def __post_init__(self) -> None:
+        need(len(self.games) >= 1, "games", self.games, "one or more")
+        need(len(set(self.games)) == len(self.games), "games", self.games, "each game once")
+        least = 2 * len(self.games)  # half recorded, half the student's own, of every game
+        need(self.distill.batch >= least, "distill.batch", self.distill.batch, f"{least} or more")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.root) / label(self.games) / "student"
+
+
+def rate_at(update: int, own: DistillSettings) -> float:
+    """Learning rate: a linear warm-up, then a cosine to zero, or a tenth and a hundredth at the end, or flat."""
+    done = update / own.updates
+    falls = {
+        "cosine": 0.5 * (1 + math.cos(math.pi * min(1.0, done))),
+        "steps": 0.1 ** sum(done >= fall for fall in FALLS),
+        "constant": 1.0,
+    }
+    return own.learning_rate * min(1.0, (update + 1) / max(1, own.warmup_updates)) * falls[own.schedule]
+
+
+def temperature_at(update: int, own: DistillSettings) -> float:
+    """Temperature of the teacher's side: from the first to the last along a geometric row, then flat.
+
+    Soft labels teach what every action is worth; sharp ones, once that is learnt, which of two near ones is better.
+    """
+    left = max(0.0, 1 - update / own.cool_updates)
+    return own.temperature * (own.temperature_start / own.temperature) ** left  # type: ignore[no-any-return]
