@@ -41,15 +41,24 @@ def students(root: str = "runs", folder: Path = DATA) -> Iterator[tuple[str, Stu
     yield GAME, load_spec(path)[0], None
 
 
-def row(name: str, spec: StudentSpec, reported: int | None, chip: Chip, copies: int, reduced: bool) -> dict[str, Any]:
+def row(
+    name: str,
+    spec: StudentSpec,
+    reported: int | None,
+    chip: Chip,
+    copies: int,
+    reduced: bool,
+    splitters: bool = True,
+) -> dict[str, Any]:
     """One compilation: cores by kind and by layer, seconds, bytes of the graph's arrays."""
     start = time.perf_counter()
-    made, use = unplaced(spec, chip, copies, REDUCTIONS if reduced else ())
+    made, use = unplaced(spec, chip, copies, REDUCTIONS if reduced else (), splitters=splitters)
     wall_s = time.perf_counter() - start
     return {
         "network": name,
         "host_copies": "all" if copies >= EVERY_COPY else copies,
         "reduced": reduced,
+        "splitters_allowed": splitters,
         "reported": reported,
         **{part.replace(" ", "_").replace("-", "_"): use.total[part][0] for part in PARTS},
         "ticks": use.total["ticks to the votes"][0],
@@ -63,8 +72,9 @@ def row(name: str, spec: StudentSpec, reported: int | None, chip: Chip, copies: 
 def measure(
     nets: Iterator[tuple[str, StudentSpec, int | None]], chip: Chip, copies: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Every network with each number of copies, plain and reduced."""
-    return [row(*net, chip, host, reduced) for net in nets for host in copies for reduced in (False, True)]
+    """Every network with each number of copies, plain and reduced; last with the most copies and no splitters."""
+    ways = [(host, reduced, True) for host in copies for reduced in (False, True)] + [(max(copies), False, False)]
+    return [row(*net, chip, *way) for net in nets for way in ways]
 
 
 def table(rows: Sequence[dict[str, Any]], chip: Chip) -> Table:
@@ -74,9 +84,13 @@ def table(rows: Sequence[dict[str, Any]], chip: Chip) -> Table:
     for r in rows:
         cores = (f"{r[key]:,}" for key in ("cores", "layer_cores", "input_fan_out_cores", "interior_splitter_cores"))
         ibm = f"{r['reported']:,}" if r["reported"] else ""
-        plain = (r["network"], ibm, f"{r['naive_cores']:,}", str(r["host_copies"]), "yes" if r["reduced"] else "no")
+        plain = (r["network"], ibm, f"{r['naive_cores']:,}", str(r["host_copies"]), _how(r))
         shown.add_row(*plain, *cores, str(r["ticks"]), f"{r['compile_s']:.1f}")
     return shown
+
+
+def _how(found: dict[str, Any]) -> str:
+    return ("yes" if found["reduced"] else "no") + ("" if found["splitters_allowed"] else ", whole")
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ class ChipSettings:
     reduce: tuple[str, ...]
     interval: int  # ticks
     broken_routers: tuple[tuple[int, ...], ...]  # (x, y) on the board
+    splitters: bool  # between layers
 
     def __post_init__(self) -> None:
         need(self.interval >= 1, "chip.interval", self.interval, "1 or more ticks")
@@ -60,7 +61,7 @@ def command(config: BuildRun) -> int:
     own = config.chip
     broken = [(x, y) for x, y in own.broken_routers]
     chip = chip_named(own.board)
-    compiled = compile_spec(spec, chip, own.seed, own.host_copies, own.reduce, own.interval, broken)
+    compiled = compile_spec(spec, chip, own.seed, own.host_copies, own.reduce, own.interval, broken, own.splitters)
     wall_s = time.monotonic() - start
     path = Path(config.root) / name / CHIP
     save_compiled(compiled, path, {"student": origin})

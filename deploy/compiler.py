@@ -31,15 +31,17 @@ def compile_spec(
     reduce: bool | Collection[str] = (),
     interval: int = TICKS_A_PICTURE,
     broken: Sequence[tuple[int, int]] = (),
+    splitters: bool = True,
 ) -> Compiled:
     """Map, check, place. Equal arguments give an equal result, to the bit.
 
     `host_copies`: spikes that the host may inject for one input line, 1 or more; splitter cores do the rest. `reduce`:
     the exact reductions to apply, True for all (`deploy.reduce.REDUCTIONS`). `interval`: ticks from one picture to the
-    next, for a student with a history. `broken`: cells (x, y) of the board whose routers no packet may pass. Raises
-    CompileError listing every limit of the chip that is broken.
+    next, for a student with a history. `broken`: cells (x, y) of the board whose routers no packet may pass.
+    `splitters`: False has layers cut such that no splitters stand between them, wherever that can be; each such place
+    costs a tick less. Raises CompileError listing every limit of the chip that is broken.
     """
-    made, use = unplaced(spec, chip, host_copies, reduce, interval)
+    made, use = unplaced(spec, chip, host_copies, reduce, interval, splitters)
     forbidden = broken_routers(chip, broken) if broken else None
     placed = place(made.graph, chip, seed, forbidden=forbidden)
     apart = interval if spec.history > 1 else 0
@@ -80,15 +82,16 @@ def unplaced(
     host_copies: int = 1,
     reduce: bool | Collection[str] = (),
     interval: int = TICKS_A_PICTURE,
+    splitters: bool = True,
 ) -> tuple[Assembled, Usage]:
     """(checked graph, what it uses of the chip): everything of `compile_spec` but places."""
     passes = reductions(reduce)
-    net, fan = mapped(spec, chip, host_copies, passes, interval)
+    net, fan = mapped(spec, chip, host_copies, passes, interval, splitters)
     made = assemble(fan, net, chip)
     aligned = compiled_violations(made.graph, made.level, interval if spec.history > 1 else 0)
     refuse_all([*graph_violations(made.graph, chip), *aligned])
     names = [layer.name for layer in spec.layers]
-    saved = saved_by(spec, chip, host_copies, passes, interval, len(fan.cores))
+    saved = saved_by(spec, chip, host_copies, passes, interval, splitters, len(fan.cores))
     return made, usage(made.graph, made.stage, made.level, names, chip, naive_cores(spec, chip), saved)
 
 
@@ -98,24 +101,33 @@ def mapped(
     host_copies: int = 1,
     passes: Collection[str] = (),
     interval: int = TICKS_A_PICTURE,
+    splitters: bool = True,
 ) -> tuple[Network, FanOut]:
     """The network as it is built, and its cores with their targets: analyse, lower, fan out, align."""
     if host_copies < 1:
         refuse([f"host_copies: found {host_copies}, must be 1 or more; a line that is never injected says nothing"])
     net = analyse(spec, passes)  # what never changes, what is equal
-    fan = _cores_of(net, chip, host_copies, passes, interval)
+    fan = _cores_of(net, chip, host_copies, passes, interval, splitters)
     need_time(spec.history, interval, fan.layer_levels[-1] + 1)
     return net, fan
 
 
-def _cores_of(net: Network, chip: Chip, host_copies: int, passes: Collection[str], interval: int) -> FanOut:
-    tiles = lower(net, chip, passes, host_copies)  # layers -> tiles that fit a core
+def _cores_of(
+    net: Network, chip: Chip, host_copies: int, passes: Collection[str], interval: int, splitters: bool
+) -> FanOut:
+    tiles = lower(net, chip, passes, host_copies, splitters)  # layers -> tiles that fit a core
     fan = fan_out(tiles, net, chip, host_copies, passes, interval)  # copies, splitters, the way to earlier pictures
     return align(fan, chip)  # relays where a delay is too long
 
 
 def saved_by(
-    spec: StudentSpec, chip: Chip, host_copies: int, passes: tuple[str, ...], interval: int, reached: int
+    spec: StudentSpec,
+    chip: Chip,
+    host_copies: int,
+    passes: tuple[str, ...],
+    interval: int,
+    splitters: bool,
+    reached: int,
 ) -> dict[str, int]:
     """Cores that each pass saves where it joins those before it; `reached` is the number with all of them."""
     counts: list[int] = []
@@ -126,5 +138,6 @@ def saved_by(
             net = analyse(spec, passes[:n])
         # A pass that found nothing saves nothing: no need to map the same network again.
         same = before is not None and joined[0] in ANALYSED and same_network(before, net)
-        counts.append(counts[-1] if same else len(_cores_of(net, chip, host_copies, passes[:n], interval).cores))
+        fan = None if same else _cores_of(net, chip, host_copies, passes[:n], interval, splitters)
+        counts.append(counts[-1] if fan is None else len(fan.cores))
     return {name: before - after for name, before, after in zip(passes, counts, [*counts, reached][1:], strict=True)}

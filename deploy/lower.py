@@ -76,7 +76,7 @@ class _Window:
 
 
 def lower(
-    net: Network, chip: Chip, reduce: Collection[str] = (), host_copies: int = 1
+    net: Network, chip: Chip, reduce: Collection[str] = (), host_copies: int = 1, splitters: bool = True
 ) -> tuple[tuple[tuple[Tile, ...], ...], ...]:
     """Per layer, the tiles of each core. Neurons that nobody reads and inputs that meet only zero weights are left out.
 
@@ -88,7 +88,7 @@ def lower(
     lowered: list[tuple[tuple[Tile, ...], ...]] = []
     for index in reversed(range(len(net.layers))):
         layer = net.layers[index]
-        grid = choose_grid(layer, Demand(needs, chip, reduce, 0 if index else host_copies))
+        grid = choose_grid(layer, Demand(needs, chip, reduce, 0 if index else host_copies, splitters))
         tiles = list(_Cutter(net, index, grid, needs > 0, "sign" in reduce).tiles())
         lowered.append(_cores(tiles, needs.ravel(), chip) if "pack" in reduce else tuple((tile,) for tile in tiles))
         needs = count_reads(tiles, layer.in_shape)

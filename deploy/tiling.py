@@ -17,6 +17,7 @@ AXONS_AN_INPUT = 2  # weight -1 on one, +1 on the other
 # Splitters behind a layer cost a tick as well as cores. A cut that needs them must halve the cores to be taken: the
 # rule that rebuilds the published networks (Esser et al. 2016), splitter-free inside. Looking for few cores, a tenth.
 SPLITTER_PRICE, SMALL_SPLITTER_PRICE = 2.0, 1.1
+NO_SPLITTERS_PRICE = 1e6  # taken only where every cut needs some
 MORE_SHARES = 3  # tries with so many shares more than a group's outputs need
 Count = NDArray[np.int64]
 
@@ -38,6 +39,7 @@ class Demand:
     chip: Chip
     reduce: Collection[str]
     host_copies: int  # spikes that the host injects a line; 0: the layer does not read input lines
+    splitters: bool = True  # whether a cut may need some behind it
 
 
 def misfits(layer: Conv, chip: Chip) -> Iterator[str]:
@@ -52,7 +54,7 @@ def misfits(layer: Conv, chip: Chip) -> Iterator[str]:
 def choose_grid(layer: Conv, demand: Demand) -> Grid:
     """The cut with the fewest cores; among equals the one that reads least."""
     judge = _Judge(layer, demand)
-    grids = dict.fromkeys(_even_grids(layer, demand.chip))
+    grids = dict.fromkeys(_even_grids(layer, demand.chip, 0 if demand.splitters else MORE_SHARES))
     if "tiles" in demand.reduce:
         grids |= dict.fromkeys(_uneven_grids(layer, demand, judge.density))
     return min(grids, key=judge.cost)
@@ -76,17 +78,19 @@ def share_channels(layer: Conv, shares: int) -> list[NDArray[np.intp]]:
     return [share for group in groups for share in np.array_split(group, shares)]
 
 
-def _even_grids(layer: Conv, chip: Chip) -> Iterator[Grid]:
+def _even_grids(layer: Conv, chip: Chip, more_shares: int = 0) -> Iterator[Grid]:
     """Equal tiles that fit a core by their plain numbers of inputs and outputs."""
     channels, height, width = layer.out_shape
     own = channels // layer.groups
-    shares = -(-own // chip.neurons)
+    least = -(-own // chip.neurons)
     for rows in range(1, height + 1):
         for columns in range(1, width + 1):
             inputs = _span(layer, rows, layer.in_shape[1]) * _span(layer, columns, layer.in_shape[2])
-            fits = inputs * layer.weights.shape[1] <= chip.inputs
-            if fits and rows * columns * -(-own // shares) <= chip.neurons:
-                yield Grid(tuple(range(0, height, rows)), tuple(range(0, width, columns)), shares)
+            if inputs * layer.weights.shape[1] > chip.inputs:
+                continue
+            for shares in range(least, min(least + more_shares, own) + 1):
+                if rows * columns * -(-own // shares) <= chip.neurons:
+                    yield Grid(tuple(range(0, height, rows)), tuple(range(0, width, columns)), shares)
 
 
 def _span(layer: Conv, count: int, size: int) -> int:
@@ -158,8 +162,14 @@ class _Judge:
         # A feature with n targets that is left one neuron frees n - 1 and takes n relays.
         relays = over + over // max(int(self._demand.needs.max()) - 1, 1) if over else 0
         relays += self._input_relays(grid)
-        price = (SMALL_SPLITTER_PRICE if "tiles" in reduce else SPLITTER_PRICE) if over else 1.0
+        price = self._splitter_price if over else 1.0
         return price * (cores + relays / chip.neurons), int(axons.sum())
+
+    @property
+    def _splitter_price(self) -> float:
+        if not self._demand.splitters:
+            return NO_SPLITTERS_PRICE
+        return SMALL_SPLITTER_PRICE if "tiles" in self._demand.reduce else SPLITTER_PRICE
 
     def _by_tile(self, values: NDArray[np.generic], grid: Grid) -> Count:
         """[O, H, W] added up by tile: [shares of all groups, rows, columns]."""

@@ -43,17 +43,19 @@ def test_a_published_shape_becomes_a_student_of_that_shape(data: Path) -> None:
 def test_each_row_is_what_the_compiler_makes(data: Path) -> None:
     chip, (net,) = chip_named("tiny"), list(chips.published_students(data))
     rows = mapping.measure(iter([net]), chip, [1, mapping.EVERY_COPY])
-    assert [(r["host_copies"], r["reduced"]) for r in rows] == [(1, False), (1, True), ("all", False), ("all", True)]
+    ways = [(1, False), (1, True), ("all", False), ("all", True), ("all", False)]
+    assert [(r["host_copies"], r["reduced"]) for r in rows] == ways
+    assert [r["splitters_allowed"] for r in rows] == [True, True, True, True, False]
     for r in rows:
         host = mapping.EVERY_COPY if r["host_copies"] == "all" else 1
-        made = compile_spec(net[1], chip, host_copies=host, reduce=r["reduced"])
+        made = compile_spec(net[1], chip, host_copies=host, reduce=r["reduced"], splitters=r["splitters_allowed"])
         assert r["cores"] == made.graph.shape[0]
         assert r["cores"] == r["layer_cores"] + r["input_fan_out_cores"] + r["interior_splitter_cores"]
         assert r["cores"] == sum(stage["cores"] for stage in r["stages"])
         assert (r["ticks"], r["reported"], r["compile_s"] > 0) == (made.latency_ticks, 17, True)
         assert set(r["saved"]) == (set(REDUCTIONS) if r["reduced"] else set())
     assert rows[0]["cores"] - sum(rows[1]["saved"].values()) == rows[1]["cores"]
-    assert mapping.table(rows, chip).row_count == 4
+    assert mapping.table(rows, chip).row_count == 5
 
 
 def test_the_command_writes_a_report_with_the_student_of_the_run(
@@ -65,10 +67,10 @@ def test_the_command_writes_a_report_with_the_student_of_the_run(
     monkeypatch.setattr(sys, "argv", ["mapping", *options])
     mapping.main()
     report = json.loads((tmp_path / "bench" / "mapping.json").read_text())
-    assert [r["network"] for r in report["rows"]] == ["small", "small", "Pong", "Pong"]
-    assert report["rows"][2]["reported"] is None
+    assert [r["network"] for r in report["rows"]] == ["small"] * 3 + ["Pong"] * 3
+    assert report["rows"][3]["reported"] is None
     assert report["chip"]["name"] == "ns1e"
-    assert len(report["rows"][2]["stages"]) >= len(small_student().layers)
+    assert len(report["rows"][3]["stages"]) >= len(small_student().layers)
     assert "cores on ns1e" in capsys.readouterr().out
 
 

@@ -44,7 +44,15 @@ def a_build(root, games=("Pong",), board="ns1e", **changes):
         games,
         str(root),
         build.ChipSettings(
-            **{"board": board, "seed": 0, "host_copies": 1, "reduce": (), "interval": 33, "broken_routers": ()}
+            **{
+                "board": board,
+                "seed": 0,
+                "host_copies": 1,
+                "reduce": (),
+                "interval": 33,
+                "broken_routers": (),
+                "splitters": True,
+            }
             | changes
         ),
     )
@@ -102,7 +110,15 @@ def test_build_writes_a_chip_that_equals_its_student_and_a_report(root, capsys):
     assert facts["file_bytes"] == (root / "Pong" / CHIP).stat().st_size
     assert (facts["what"], facts["games"], facts["latency_ticks"]) == ("chip", ["Pong"], compiled.latency_ticks)
     assert facts["usage"]["total"]["cores"] == [compiled.graph.shape[0], 4096]
-    chip = {"board": "ns1e", "seed": 0, "host_copies": 1, "reduce": [], "interval": 33, "broken_routers": []}
+    chip = {
+        "board": "ns1e",
+        "seed": 0,
+        "host_copies": 1,
+        "reduce": [],
+        "interval": 33,
+        "broken_routers": [],
+        "splitters": True,
+    }
     assert facts["settings"]["chip"] == chip
     assert "student" in origin
     assert facts["versions"]["numpy"] == np.__version__

@@ -179,6 +179,40 @@ def test_published_networks_with_all_fan_out_on_chip_take_fewer_cores_than_ibm_r
     assert reduced < plain < reported
 
 
+@pytest.mark.ground_truth
+@needs_data
+@pytest.mark.parametrize(
+    ("name", "naive"), [("eedn_cifar_1chip", 3680), ("dvs_gesture", 3380)], ids=["cifar", "gesture"]
+)
+def test_published_networks_need_no_splitters_where_the_host_injects_every_copy(name: str, naive: int) -> None:
+    spec, _ = published(name)
+    assert sum(naive_cores(spec, NS1E)) == naive
+    free, split = (mapped(spec, NS1E, EVERY_COPY, splitters=splitters)[1] for splitters in (False, True))
+    assert not [draft for draft in free.cores if draft.depth], "not one"
+    assert len(free.cores) <= naive
+    assert free.layer_levels == tuple(range(len(spec.layers))), "a tick a layer"
+    assert len(split.cores) <= len(free.cores), "splitters are taken only where they save cores"
+
+
+@pytest.mark.ground_truth
+@needs_data
+@pytest.mark.parametrize("name", ["eedn_cifar_1chip", "dvs_gesture"])
+def test_input_fan_out_on_chip_keeps_to_the_splitter_rule(name: str) -> None:
+    spec, _ = published(name)
+    alone, whole = (mapped(spec, NS1E, host_copies)[1] for host_copies in (EVERY_COPY, 1))
+    first = [core for core in alone.cores if core.layer == 0 and not core.depth]
+    axons = sum(len(tile.kernel.row) for core in first for tile in core.tiles)
+    assert len(whole.cores) - len(alone.cores) <= -(-axons // NS1E.neurons)
+
+
+def test_layers_can_be_cut_to_need_no_splitters_behind_them() -> None:
+    spec = SPECS["conv_net"]()
+    split, free = (compile_spec(spec, TINY, host_copies=EVERY_COPY, splitters=splitters) for splitters in (True, False))
+    assert split.usage.total["interior splitter cores"][0] > free.usage.total["interior splitter cores"][0]
+    assert free.latency_ticks < split.latency_ticks
+    assert first_difference(spec, free, pictures(spec, 4)) is None
+
+
 def test_the_plain_rule_counts_the_published_eight_chip_network() -> None:
     # Esser et al. 2016: S-128, S-512(8), N-512(2), P-512(8), ... on 32x32, twice the features of the four-chip net.
     layers = [
