@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from deploy.chip import Chip, CompileError
 from deploy.cores import CoreGraph, pin_of
+from deploy.graphs import neurons_of_type
 
 MOST_LINES = 200  # of a report
 
@@ -63,7 +64,7 @@ def _type_violations(graph: CoreGraph, chip: Chip) -> Iterator[str]:
             value, place = values[tuple(at)], "".join(f"[{i}]" for i in at)
             yield (
                 f"types.{name}{place}: magnitude {abs(int(value))}, allowed {limit} on {chip.name}; "
-                f"scale it down{_first_neuron(graph, int(at[0]))}"
+                f"scale it down{_neurons(graph, int(at[0]))}"
             )
 
 
@@ -71,14 +72,13 @@ def _random_violations(graph: CoreGraph) -> Iterator[str]:
     for kind in np.flatnonzero(graph.types.stochastic):
         yield (
             f"types[{kind}]: draws random numbers, allowed only on request; the real chip's are not "
-            f"public{_first_neuron(graph, int(kind))}"
+            f"public{_neurons(graph, int(kind))}"
         )
 
 
-def _first_neuron(graph: CoreGraph, kind: int) -> str:
-    """Where a type is used first, and how often."""
-    used = np.argwhere(graph.neuron_type == kind + 1)
-    return f" (core {used[0][0]}, neuron {used[0][1]} and {len(used) - 1} more)" if len(used) else " (no neuron)"
+def _neurons(graph: CoreGraph, kind: int) -> str:
+    """Where a type is used."""
+    return f" ({neurons_of_type(graph, kind) or 'no neuron'})"
 
 
 def compiled_violations(graph: CoreGraph, level: NDArray[np.int32], interval: int = 0) -> Iterator[str]:

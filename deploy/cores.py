@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -49,7 +50,7 @@ def places(name: str, wrong: NDArray[Any], array: NDArray[Any], axes: tuple[str,
 
 def refuse_values(problems: Iterator[str]) -> None:
     """Raise one ValueError that lists the problems, and counts those beyond the first 200; nothing where none."""
-    listed = [problem for problem, _ in zip(problems, range(MOST_PLACES), strict=False)]
+    listed = list(islice(problems, MOST_PLACES))
     more = sum(1 for _ in problems)
     if listed:
         raise ValueError("\n".join([*listed, *([f"and {more} more"] if more else [])]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import SPECS, one_neuron, student
+from cases import SPECS, one_neuron, random_graph, student
 
 from deploy.checks import (
     cell_violations,
@@ -84,7 +84,7 @@ def test_too_many_cores_are_refused_with_both_numbers() -> None:
         ({"max_delay": 0}, r"^core 0, neuron 0: delay 1, allowed 1..0; relay it through another core$"),
         (
             {"max_weight": 0},
-            r"^types.weight\[0\]\[0\]: magnitude 1, allowed 0 on limited; scale it down \(core 0, neuron 0 and",
+            r"^types.weight\[0\]\[0\]: magnitude 1, allowed 0 on limited; scale it down \(core 0 neurons 0",
         ),
         ({"max_leak": 0}, r"^types.leak\[\d\]: magnitude \d, allowed 0 on limited"),
     ],
@@ -248,6 +248,51 @@ def test_a_long_report_ends_with_a_count() -> None:
     assert str(whole.value).splitlines()[1:] == [f"line {i}" for i in range(200)]
     with pytest.raises(CompileError, match=r"^203 limits broken\n(.*\n){200}and 3 more$"):
         refuse_all(f"line {i}" for i in range(203))
+
+
+def test_a_limit_broken_by_a_kind_of_neuron_names_every_neuron_of_it() -> None:
+    graph = random_graph(3, cores=3, axons=5, neurons=9)
+    kind = int(graph.neuron_type[graph.neuron_type > 0][0])
+    leak = graph.types.leak.copy()
+    leak[kind - 1] = 300
+    wide = replace(graph, types=replace(graph.types, leak=leak))
+    (problem,) = (p for p in graph_violations(wide, CHIPS["ns1e"]) if p.startswith("types.leak"))
+    assert problem.startswith(f"types.leak[{kind - 1}]: magnitude 300, allowed 255 on ns1e; scale it down (")
+    said = {
+        (int(core), neuron)
+        for core, spans in re.findall(r"core (\d+) neurons ([-\d, ]+)", problem)
+        for low, _, high in (span.partition("-") for span in spans.split(", "))
+        for neuron in range(int(low), int(high or low) + 1)
+    }
+    assert said == {(int(core), int(neuron)) for core, neuron in np.argwhere(graph.neuron_type == kind)}
+
+
+def test_values_out_of_range_are_listed_with_core_neuron_value_and_limit() -> None:
+    graph = random_graph(3, cores=3, axons=5, neurons=9)
+    delay, target = graph.delay.copy(), graph.target_core.copy()
+    late = [(0, 8), (2, 1)]
+    for core, neuron in late:
+        delay[core, neuron], target[core, neuron] = 16 + core, -32 - core
+    with pytest.raises(ValueError, match=r"^delay: values \d+..18, allowed 0..15\n") as error:
+        replace(graph, delay=delay)
+    assert str(error.value).splitlines()[1:] == [
+        "core 0, neuron 8: delay 16, allowed 0..15",
+        "core 2, neuron 1: delay 18, allowed 0..15",
+    ]
+    nowhere = graph.target_axon.copy()
+    to_core = np.argwhere(graph.target_core >= 0)[:2]
+    nowhere[tuple(to_core.T)] = 5
+    with pytest.raises(ValueError, match=r"^delay: ") as error:
+        replace(graph, delay=delay, target_axon=nowhere)
+    lines = str(error.value).splitlines()
+    for core, neuron in to_core:
+        assert f"core {core}, neuron {neuron}: target_axon 5, allowed 0..4" in lines
+
+
+def test_of_very_many_wrong_values_the_first_are_listed_and_the_rest_counted() -> None:
+    graph = random_graph(3, cores=3, axons=5, neurons=90)
+    with pytest.raises(ValueError, match=r"^delay: values 16..16, allowed 0..15\n(.*\n){199}and 71 more$"):
+        replace(graph, delay=np.full_like(graph.delay, 16), target_core=np.full_like(graph.target_core, -1))
 
 
 def test_random_draws_are_allowed_on_request_only() -> None:
