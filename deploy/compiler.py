@@ -20,7 +20,7 @@ from deploy.reduce import ANALYSED, Network, analyse, reductions, same_network
 from deploy.repeat import Repeated, repeat
 from deploy.spec import StudentSpec
 from deploy.tiling import naive_cores
-from deploy.usage import TICKS_A_PICTURE, Usage, usage
+from deploy.usage import TICKS_A_PICTURE, Usage, overfull, usage
 
 
 def compile_spec(
@@ -89,8 +89,8 @@ def unplaced(
     net, fan = mapped(spec, chip, host_copies, passes, interval, splitters)
     made = assemble(fan, net, chip)
     aligned = compiled_violations(made.graph, made.level, interval if spec.history > 1 else 0)
-    refuse_all([*graph_violations(made.graph, chip), *aligned])
     names = [layer.name for layer in spec.layers]
+    refuse_all([*overfull(made.stage, names, chip), *graph_violations(made.graph, chip), *aligned])
     saved = saved_by(spec, chip, host_copies, passes, interval, splitters, len(fan.cores))
     return made, usage(made.graph, made.stage, made.level, names, chip, naive_cores(spec, chip), saved)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -107,6 +107,19 @@ def usage(
     if repeaters:
         total["repeater cores"] = (repeaters, chip.cores)
     return Usage(chip.name, total, tuple(stages), dict(saved))
+
+
+def overfull(stage: NDArray[np.int32], names: Sequence[str], chip: Chip) -> Iterator[str]:
+    """Which layer to shrink where the cores [C] of these stages are more than a chip has."""
+    over = len(stage) - chip.cores
+    if over <= 0:
+        return
+    counts = [int(((stage == 2 * layer) | (stage == 2 * layer + 1)).sum()) for layer in range(len(names))]
+    largest = int(np.argmax(counts))
+    yield (
+        f"{names[largest]}: takes {counts[largest]:,} of {len(stage):,} cores with the splitters before it, and those "
+        f"are {over:,} more than {chip.name} has; shrink it first: fewer features or groups, or take a larger CHIP"
+    )
 
 
 def _stage_name(number: int, names: Sequence[str]) -> str:
