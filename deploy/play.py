@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -123,9 +125,17 @@ def page(config: PlayRun, folder: Path) -> int:
     graphs = {} if own.chip is None else {config.name: own.chip}
     stock = Stock(config.root, config.env, own.seed, own.student, graphs)
     report = show_page(config.name, own.player, stock, own.realtime, own.web, folder)
-    print(report)
+    _say(str(report))
     _write(config, folder, report, None, None)
     return 0
+
+
+def _say(text: str) -> None:
+    """Print, to whoever still listens: the terminal may have been closed, and the job was done all the same."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered goes there too, at exit
 
 
 class _Keys:
@@ -146,7 +156,7 @@ def _write(config: PlayRun, folder: Path, report: PlayReport, ticks: int | None,
     if video is not None:
         facts |= {"video": str(video.path), "video_pictures": video.written, "video_dropped": video.dropped}
     write_json(folder / "report.json", facts)
-    print(f"report: {folder / 'report.json'}" + (f"\nvideo: {video.path}" if video is not None else ""))
+    _say(f"report: {folder / 'report.json'}" + (f"\nvideo: {video.path}" if video is not None else ""))
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="play")

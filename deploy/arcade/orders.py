@@ -140,8 +140,10 @@ def parse(text: str) -> Order:
         raise OrderError(f"order.do: found {name!r}, allowed {', '.join(ORDERS)}")
     try:
         return build(ORDERS[name], found, "order")
-    except (SettingsError, OverflowError) as cause:  # the latter: a whole number that no float holds
+    except SettingsError as cause:
         raise OrderError(str(cause)) from cause
+    except OverflowError as cause:
+        raise OrderError(f"order: {cause}, allowed numbers of usual size") from cause
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

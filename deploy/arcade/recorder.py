@@ -32,6 +32,11 @@ class Recorder:
         if self._shown == MOST_PICTURES:
             self.full()
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a clip takes pictures now."""
+        return self._screen is not None
+
     def cut(self) -> None:
         """Another game begins: its pictures, which may be of another size, are none of this clip."""
         self._cut, self._screen = self._screen or self._cut, None

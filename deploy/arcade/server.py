@@ -32,7 +32,6 @@ MOST_VIEWERS = 32
 ORDERS_PER_S, ORDERS_AT_ONCE = 40.0, 80.0
 ERRORS_PER_S, ERRORS_AT_ONCE = 4.0, 8.0  # answered; a viewer that sends nonsense is not sent as much back
 APART_S = 0.025  # between two messages to a viewer: 30 pictures a second pass, the 120 of fourfold speed do not
-POLICY, BUSY = 1008, 1013  # close codes: not let in, too many
 SAFE = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -83,7 +82,7 @@ class Gallery:
     async def serve(self, socket: WebSocket) -> None:
         """One viewer, from its arrival to its end."""
         if len(self.viewers) >= MOST_VIEWERS:
-            await socket.close(BUSY)
+            await socket.close()  # before it opened: the answer is 403
             return
         await socket.accept()
         viewer = Viewer(next(self._numbers), socket)
@@ -177,7 +176,7 @@ class Doorman:
         if answer is None:
             await self._app(scope, receive, _with_safe_headers(send))
         elif scope["type"] == "websocket":
-            await WebSocket(scope, receive, send).close(POLICY)
+            await WebSocket(scope, receive, send).close()
         else:
             await answer(scope, receive, _with_safe_headers(send))
 

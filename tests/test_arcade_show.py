@@ -1,0 +1,354 @@
+"""A show: orders take effect between two pictures of a game that goes on, and what was played is told as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import threading
+
+import av
+import numpy as np
+import pytest
+from arcade_cases import PERIOD_S, StagedShow, asks, stock, until
+from fakes import FakeClock, stack
+from run_cases import small_chip, small_student
+
+from deploy.arcade.cabinet import Cabinet
+from deploy.arcade.desk import Desk, StoppableClock
+from deploy.arcade.orders import (
+    Advance,
+    Heal,
+    Hold,
+    Kill,
+    Lose,
+    OrderError,
+    Pause,
+    Record,
+    Restart,
+    SetGame,
+    SetPlayer,
+    SetSpeed,
+)
+from deploy.arcade.recorder import MOST_CLIPS, MOST_PICTURES, Recorder
+from deploy.arcade.seat import Seat, Sitter
+from deploy.arcade.show import Ledger
+from deploy.arcade.wounds import unharmed
+from deploy.players import ChipPlayer
+from rl.loop import RandomPlayer
+from rl.settings import SettingsError
+
+ALL = Kill(0, 0, 63, 63)
+
+
+@pytest.fixture
+def players(tmp_path):
+    return stock(tmp_path / "runs")
+
+
+def play(players, tmp_path, pictures, script, player="chip"):
+    show = StagedShow(players, tmp_path / "clips", pictures, script, player)
+    return show, show.play()
+
+
+def decided(seen):
+    """The snapshot of each decision."""
+    return [now for before, now in zip([None, *seen], seen, strict=False)
+            if before is None or before.thought is not now.thought]  # fmt: skip
+
+
+def test_the_chip_of_a_show_plays_as_the_chip_alone_does(players, tmp_path):
+    _, seen = play(players, tmp_path, 40, {})
+    assert [now.number for now in seen] == list(range(1, 41))
+    alone = ChipPlayer(small_student(), small_chip(), "Pong")
+    alone.reset()
+    for now in decided(seen):
+        assert alone.act(now.thought.stack) == now.picture.action
+        assert np.array_equal(now.picture.votes, alone.votes)
+        assert np.array_equal(now.thought.wave[-1], now.thought.fired.sum(axis=1))
+        mesh = now.round.cabinet.mesh
+        drawn = now.picture.activity[mesh.cells[:, 1], mesh.cells[:, 0]]
+        assert np.array_equal(drawn, now.thought.wave[-1])
+    assert [now.thought.number for now in decided(seen)] == list(range(1, 21))
+
+
+def test_what_the_chip_sees_is_its_transduced_input(players, tmp_path):
+    _, seen = play(players, tmp_path, 4, {})
+    thought, spec = seen[-1].thought, small_student()
+    assert np.array_equal(thought.bits, spec.transduce(thought.stack[None])[0])
+    assert np.array_equal(thought.lines, thought.bits.reshape(-1))
+
+
+def test_players_change_between_two_decisions_of_one_game(players, tmp_path):
+    names = ["student", "teacher", "random", "human", "chip"]
+    script = {10 * (i + 1): asks(SetPlayer(name)) for i, name in enumerate(names)}
+    _, seen = play(players, tmp_path, 60, script)
+    told = [now.thought.player for now in seen]
+    assert told == [name for name in ["chip", *names] for _ in range(10)]
+    assert {now.picture.episode for now in seen} == {1} and seen[-1].round is seen[0].round
+    assert [now.thought.number for now in decided(seen)] == list(range(1, 31)), "nobody's turn was lost"
+    kinds = {now.thought.player: (now.thought.bits is None, now.thought.wave is None) for now in seen}
+    assert kinds == {"chip": (False, False), "student": (False, True), "teacher": (True, True), "random": (True, True),
+                     "human": (True, True)}  # fmt: skip
+
+
+def test_the_student_decides_what_the_chip_would(players, tmp_path):
+    _, chip = play(players, tmp_path, 20, {})
+    _, student = play(players, tmp_path, 20, {}, "student")
+    assert [now.picture.action for now in chip] == [now.picture.action for now in student]
+    assert np.array_equal(chip[-1].picture.votes, student[-1].picture.votes)
+
+
+def test_a_player_that_is_not_there_is_refused(players, tmp_path):
+    show = StagedShow(players, tmp_path, 1, {})
+    for order, message in [
+        (SetPlayer("ghost"), r"^order\.player: found 'ghost', allowed chip, student, teacher, human, random$"),
+        (SetGame("Doom"), r"^order\.game: found 'Doom', allowed Pong$"),
+    ]:
+        with pytest.raises(OrderError, match=message):
+            show.desk.obey(order, 1)
+    with pytest.raises(SettingsError, match=r"^player of Pong: found 'ghost', allowed chip, student"):
+        show.desk.state.round.cabinet.sit("ghost", unharmed(0))
+
+
+def test_dead_cores_fall_silent_and_healed_ones_speak_again(players, tmp_path):
+    _, seen = play(players, tmp_path, 30, {10: asks(ALL), 20: asks(Heal())})
+    spikes = [int(now.thought.wave.sum()) for now in seen]
+    assert min(spikes[:10]) > 0 and max(spikes[10:20]) == 0 and min(spikes[20:]) > 0
+    assert seen[4].picture.votes.any() and not seen[14].picture.votes.any() and seen[24].picture.votes.any()
+
+
+def test_a_damaged_chip_plays_as_the_same_chip_with_that_damage(players, tmp_path):
+    show, seen = play(players, tmp_path, 24, {2: lambda own: own.ask(kill_some(own), Lose(0.25))})
+    damaged, wounds = decided(seen)[1:], show.desk.state.wounds
+    again = show.desk.state.round.cabinet.sit("chip", wounds)
+    assert again.label == "damaged chip" and wounds.lost == 0.25 and wounds.dead.any() and not wounds.dead.all()
+    again.player.reset()
+    for now in damaged:
+        again.player.act(now.thought.stack)
+        assert np.array_equal(again.witness.wave, now.thought.wave)
+    assert not damaged[0].thought.wave[:, wounds.dead].any()
+
+
+def kill_some(show):
+    """An order that kills the left half of the chip."""
+    columns = show.desk.state.round.cabinet.mesh.cells[:, 0]
+    left, right = columns.min(), columns.max()
+    return Kill(int(left), 0, int(left + right) // 2, 63)
+
+
+def test_wounds_matter_to_the_chip_alone_and_stay_for_its_return(players, tmp_path):
+    script = {4: asks(SetPlayer("student"), ALL), 12: asks(SetPlayer("chip"))}
+    _, seen = play(players, tmp_path, 20, script)
+    assert seen[8].picture.votes.any() and not seen[16].thought.wave.any()
+
+
+def test_a_game_without_a_chip_has_none_to_break(tmp_path):
+    players = stock(tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs" / "Pong")
+    show = StagedShow(dataclasses.replace(players, root=str(tmp_path / "runs")), tmp_path, 1, {}, "random")
+    cabinet = Cabinet("Breakout", players, frozenset)
+    assert (cabinet.players, cabinet.mesh, cabinet.cores) == (("human", "random"), None, 0)
+    bare = dataclasses.replace(show.desk.state.round, cabinet=cabinet)
+    show.desk.state = dataclasses.replace(show.desk.state, round=bare)
+    with pytest.raises(OrderError, match=r"^order: Breakout has no chip to break; play a game with one$"):
+        show.desk.obey(ALL, 1)
+
+
+def test_a_pause_stands_still_and_is_no_work(players, tmp_path):
+    show = StagedShow(players, tmp_path, 12, {4: asks(Pause(True))})
+    playing = threading.Thread(target=show.play)
+    playing.start()
+    until(lambda: len(show.seen) == 4 and show.desk.state.paused)
+    show.time.t_s += 100.0
+    assert len(show.seen) == 4
+    show.ask(Pause(False))
+    playing.join(60)
+    assert len(show.seen) == 12 and show.report.late == 0
+    assert show.report.work_max_s == 0.0, "the clock of the loop stands still with the game"
+
+
+def test_a_step_is_one_decision(players, tmp_path):
+    show = StagedShow(players, tmp_path, 9, {2: asks(Pause(True), Advance())})
+    playing = threading.Thread(target=show.play)
+    playing.start()
+    until(lambda: len(show.seen) == 4)
+    assert show.desk.state.paused and [now.thought.number for now in show.seen] == [1, 1, 2, 2]
+    show.ask(Advance(), Advance())
+    until(lambda: len(show.seen) == 8)
+    assert show.seen[-1].thought.number == 4
+    show.desk.close()
+    playing.join(60)
+    assert len(show.seen) == 8
+
+
+def test_a_restart_begins_an_episode_even_in_a_pause(players, tmp_path):
+    show = StagedShow(players, tmp_path, 90, {70: asks(Pause(True), Restart())})
+    playing = threading.Thread(target=show.play)
+    playing.start()
+    until(lambda: len(show.seen) == 72)
+    frames = [show.seen[n].picture.frame for n in (0, 69, 70)]
+    assert np.array_equal(frames[0], frames[2]) and not np.array_equal(frames[1], frames[2])
+    assert show.seen[70].picture.pictures == 0 and show.desk.state.paused
+    show.desk.close()
+    playing.join(60)
+
+
+@pytest.mark.parametrize("times", [0.5, 2.0, 4.0])
+def test_speed_divides_the_period(players, tmp_path, times):
+    _, seen = play(players, tmp_path, 12, {4: asks(SetSpeed(times))})
+    steps = np.diff([now.at_s for now in seen]).tolist()
+    assert steps[:3] == [PERIOD_S] * 3 and set(steps[5:]) == {PERIOD_S / times}
+    assert seen[-1].picture.period_s == PERIOD_S / times
+
+
+def test_keys_of_all_viewers_play_and_leave_with_them(players, tmp_path):
+    show = StagedShow(players, tmp_path, 12, {
+        2: asks(Hold(("up",))), 6: lambda own: own.desk.obey(Hold(("space",)), 8), 8: lambda own: own.desk.forget(7),
+    }, "human")  # fmt: skip
+    seen = show.play()
+    meant = [now.picture.meaning for now in decided(seen)]
+    assert meant == ["NOOP", "RIGHT", "RIGHT", "RIGHTFIRE", "FIRE", "FIRE"], "Pong's paddle goes up with RIGHT"
+
+
+def test_another_game_begins_at_once_with_the_same_player_and_a_whole_chip(tmp_path):
+    players = stock(tmp_path / "runs", ("Pong", "Breakout"))
+    assert players.games() == ("Breakout", "Pong")
+    show, seen = play(players, tmp_path, 30, {10: asks(ALL), 20: asks(SetGame("Breakout"))})
+    names = [now.round.cabinet.name for now in seen]
+    assert names == ["Pong"] * 20 + ["Breakout"] * 10
+    assert seen[-1].thought.player == "chip" and not show.desk.state.wounds.any and seen[-1].round.number == 2
+    assert seen[-1].thought.wave.any() and len(seen[-1].picture.actions) == 4
+    assert [now.thought.number for now in decided(seen)] == list(range(1, 16))
+
+
+def test_a_game_that_lacks_the_player_begins_with_its_first(tmp_path):
+    players = stock(tmp_path / "runs", ("Pong", "Breakout"))
+    shutil.rmtree(tmp_path / "runs" / "Breakout" / "teacher")
+    _, seen = play(players, tmp_path, 8, {4: asks(SetGame("Breakout"))}, "teacher")
+    assert [now.thought.player for now in seen] == ["teacher"] * 4 + ["chip"] * 4
+
+
+def test_what_cannot_be_made_is_told_and_the_game_goes_on(tmp_path):
+    players = stock(tmp_path / "runs", ("Pong", "Breakout"))
+    (tmp_path / "runs" / "Breakout" / "chip" / "chip.npz").write_bytes(b"no chip")
+    (tmp_path / "runs" / "Pong" / "teacher" / "policy.safetensors").write_bytes(b"no policy")
+    show, seen = play(players, tmp_path, 12, {4: asks(SetGame("Breakout"))})
+    assert "chip.npz" in show.desk.state.notice and {now.round.cabinet.name for now in seen} == {"Pong"}
+    show, seen = play(players, tmp_path, 12, {4: asks(SetPlayer("teacher"))})
+    assert "policy.safetensors" in show.desk.state.notice and show.desk.state.player == "chip"
+    assert {now.thought.player for now in seen} == {"chip"} and len(seen) == 12
+
+
+def test_a_failure_in_a_thread_ends_the_show_and_is_kept(players, tmp_path):
+    def fail(show):
+        raise KeyError("broken")
+
+    show = StagedShow(players, tmp_path, 9, {3: fail})
+    show.start()
+    until(lambda: show.error is not None)
+    show.close()
+    assert show.desk.closing and isinstance(show.error, KeyError) and len(show.seen) == 3
+
+
+def test_scores_are_of_whole_episodes_by_one_player_alone():
+    ledger = Ledger()
+    for labels, score in [({"chip"}, 3.0), ({"chip", "human"}, 9.0), ({"chip"}, 4.0), ({"human"}, -1.0), (set(), 7.0)]:
+        ledger.add(frozenset(labels), score)
+    assert ledger.all() == (("chip", (3.0, 4.0)), ("human", (-1.0,)))
+
+
+def test_a_seat_says_who_played_the_last_episode_and_who_had_time_to_think():
+    human, other = Sitter("human", "human", RandomPlayer(3, 1)), Sitter("random", "random", RandomPlayer(3, 2))
+    seat = Seat(other)
+    seat.reset()
+    seat.act(stack(1))
+    seat.offer(human)
+    seat.act(stack(2))
+    seat.reset()
+    assert seat.finished == {"random", "human"} and seat.decisions == 2 and seat.thought.number == 2
+    seat.slowed = True
+    seat.act(stack(3))
+    seat.slowed = False
+    seat.act(stack(4))
+    seat.offer(other)
+    seat.reset()
+    assert seat.finished == {"human, slowed"} and seat.sitter is other
+    seat.slowed = True
+    seat.act(stack(5))
+    seat.reset()
+    assert seat.finished == {"random"}, "to others time is nothing"
+
+
+def test_a_clock_that_is_stopped_stands_still():
+    clock = FakeClock(8.0)
+    own = StoppableClock(clock.now)
+    own.stop()
+    clock.t_s = 40.0
+    own.go()
+    clock.t_s = 41.0
+    assert own.now() == 9.0
+
+
+def test_a_clip_holds_the_pictures_from_its_order_to_its_end(players, tmp_path):
+    def wait(show):
+        until(lambda: show.recorder.under_way == show.desk.state.recording)
+
+    script = {4: lambda own: (own.ask(Record(True)), wait(own)), 10: lambda own: (own.ask(Record(False)), wait(own))}
+    show, _ = play(players, tmp_path, 20, script)
+    (clip,) = show.desk.state.clips
+    assert clip == tmp_path / "clips" / "clip-1.mp4" and not show.desk.state.recording
+    with av.open(str(clip)) as film:
+        assert sum(1 for _ in film.decode(video=0)) == 6
+
+
+def test_a_clip_under_way_is_whole_when_the_show_ends_or_another_game_begins(tmp_path):
+    players = stock(tmp_path / "runs", ("Pong", "Breakout"))
+
+    def record(show):
+        show.ask(Record(True))
+        until(lambda: show.recorder.under_way)
+
+    def change(show):
+        show.ask(SetGame("Breakout"))
+        assert not show.desk.state.recording
+
+    show, _ = play(players, tmp_path, 20, {4: record, 10: change, 14: record})
+    lengths = []
+    for clip in sorted(show.recorder.folder.iterdir()):
+        with av.open(str(clip)) as film:
+            lengths.append(sum(1 for _ in film.decode(video=0)))
+    assert lengths == [6, 6]
+
+
+def test_a_clip_and_their_number_are_limited(tmp_path):
+    recorder, told = Recorder(tmp_path, 30), []
+    recorder.full = lambda: told.append(True)
+    recorder.start()
+    recorder.stop()
+    assert not list(tmp_path.iterdir()), "a clip without a picture leaves no file"
+    recorder._begun = MOST_CLIPS
+    with pytest.raises(RuntimeError, match=r"^clip: found 50, allowed 50 of one show; begin another show$"):
+        recorder.start()
+    recorder._begun, recorder._shown = 0, MOST_PICTURES - 1
+    recorder.show(None)
+    assert not told, "nothing is under way"
+
+
+def test_a_clip_that_cannot_be_written_is_told(players, tmp_path):
+    (tmp_path / "clips").write_text("a file where the folder should be")
+
+    def record(show):
+        show.ask(Record(True))
+        until(lambda: show.desk.state.notice)
+
+    show, seen = play(players, tmp_path, 8, {4: record})
+    assert show.desk.state.notice.startswith("video ") and not show.desk.state.recording and len(seen) == 8
+
+
+def test_a_desk_rings_at_every_order(players, tmp_path):
+    show, rings = StagedShow(players, tmp_path, 1, {}), []
+    desk: Desk = show.desk
+    desk.ring = lambda: rings.append(True)
+    desk.obey(SetSpeed(2.0), 1)
+    desk.obey(Pause(False), 1)
+    assert len(rings) == 2
