@@ -7,6 +7,7 @@ PORT ?=
 # A page stays until it is stopped.
 SECONDS ?= $(if $(filter web,$(VIEW)),$(if $(filter full,$(SIZE)),0))
 CHIP ?= ns1e
+BITS ?= 8
 NAME ?= emulator
 FILE ?= models/$(GAME)/chip.npz
 SIZE ?= full
@@ -28,7 +29,7 @@ smoke = $(if $(filter smoke,$(SIZE)),smoke=$(1))
 ready := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow check play replay teacher rollouts distill compile verify score faults inspect publish board bench pipeline clean
+.PHONY: help setup test test-slow check play replay teacher rollouts distill integers compile verify score faults inspect publish report board bench pipeline clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -72,6 +73,9 @@ rollouts: $(ready) ## records the teacher of GAME, or PLAYER=random|chip|spec|st
 distill: $(ready) ## distils one student for GAMES (Pong,Breakout or ten)
 	$(run) distill.train 'games=[$(games)]' $(call smoke,distill) $(ARGS)
 
+integers: $(ready) ## fine-tunes the integers of the teacher of GAME: BITS=8|4 (FAQ; ARGS=integers.steps=learned: LSQ)
+	$(run) distill.faq game=$(GAME) bits=int$(BITS) $(call smoke,integers) $(ARGS)
+
 compile: $(ready) ## compiles the student of GAMES to a chip: CHIP=ns1e
 	$(run) deploy.build 'games=[$(games)]' chip.board=$(CHIP) $(call smoke,build) $(ARGS)
 
@@ -88,8 +92,11 @@ faults: $(ready) ## scores the chip of GAME as cores, neurons, axons and routes 
 inspect: $(ready) ## usage, places, activity, traffic and energy of a chip file: FILE=models/Pong/chip.npz
 	$(run) deploy.inspect $(FILE) $(ARGS)
 
-publish: $(ready) ## puts the models of GAME and a card made from their reports under models/
-	$(run) deploy.publish game=$(GAME) $(ARGS)
+publish: $(ready) ## puts the models of GAMES and a card made from their reports under models/ (ten: models/Ten)
+	$(run) $(if $(findstring $(comma),$(games)),deploy.publish_many 'games=[$(games)]',deploy.publish game=$(games)) $(ARGS)
+
+report: $(ready) ## scores, costs, curves and clips on disk as one HTML page, runs/report/report.html
+	$(run) deploy.report $(call smoke,report) $(ARGS)
 
 board: $(ready) ## TensorBoard on runs/
 	.venv/bin/tensorboard --logdir runs $(ARGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Protocol
@@ -12,12 +12,26 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.realtime import NoThoughts, PacedGame, Thinking, pictures_per_step, thoughts_of, turns
-from deploy.replay import Check, Played, Record, Replay, check_thought
-from rl.games import EnvSettings, rom_path
+from deploy.pacer import Pacer
+from deploy.players import make_player
+from deploy.realtime import (
+    NoThoughts,
+    PacedGame,
+    PlayReport,
+    RealtimeSettings,
+    Thinking,
+    pictures_per_step,
+    play_realtime,
+    thoughts_of,
+    turns,
+)
+from deploy.replay import Check, Played, Record, Replay, check_thought, differences
+from deploy.reports import model_digests
+from deploy.screens import Screen
+from rl.games import EnvSettings, ScalarGame, rom_path
 from rl.loop import Player, Step
 from rl.manifest import versions
-from rl.settings import build
+from rl.settings import SettingsError, build
 
 # Players of integers alone: on every machine they think the same. Of all others only the actions are played again.
 REPEATABLE = ("chip", "spec", "student")
@@ -226,3 +240,49 @@ class Reel:
         if self._replay.thinks:
             check_thought(self._replay, self._name, at, votes, activity)
         return votes, activity
+
+
+# A whole run again, before a screen
+
+
+def thinker_of(replay: Replay, game: PacedGame, root: str) -> Player | None:
+    """The player of the run where it thinks alike everywhere, else none; raises SettingsError where it is missing."""
+    own = replay.played
+    if own.player not in REPEATABLE or not replay.thinks:
+        return None
+    return make_player(own.player, own.game, game.actions, root, own.seed, frozenset, None, own.student)
+
+
+def present_differences(replay: Replay, root: str) -> list[str]:
+    """What is not as it was when the run was recorded, in words."""
+    own = replay.played
+    players = [own.player] if own.player in REPEATABLE else []
+    return differences(replay, model_digests(own.game, root, players, own.student), versions(), rom_digest(own.game))
+
+
+def play_again(
+    replay: Replay, name: str, root: str, open_screen: Callable[[], Screen], pacer: Pacer, asked: RealtimeSettings,
+    keep_going: Callable[[], bool],
+) -> PlayReport:  # fmt: skip
+    """Play it again, all of it or the first seconds; the screen is opened once all else is there.
+
+    Raises:
+        ReplayError: the runs part; the screen is closed by then.
+        SettingsError: the game has other actions, or the player's files are missing.
+    """
+    own = replay.played
+    game = ScalarGame(own.game, env_of(replay), own.seed)
+    if game.actions != own.actions:
+        raise SettingsError(f"{name}: actions {', '.join(own.actions)}; here {', '.join(game.actions)}")
+    thinker = thinker_of(replay, game, root)
+    player = Again(replay, thinker)
+    pictures = len(replay) * pictures_per_step(game.frames_per_step, asked.frames_per_picture)
+    whole_s = pictures / asked.pictures_per_s
+    pace = RealtimeSettings(min(asked.seconds or whole_s, whole_s), asked.pictures_per_s, asked.frames_per_picture)
+    recorded = RecordedGame(game, player, Check(replay, name, thinker is not None))
+    screen = open_screen()
+    try:
+        title = f"{own.game} | {own.player} | replay"
+        return play_realtime(recorded, player, screen, pacer, pace, keep_going, title=title)
+    finally:
+        screen.close()

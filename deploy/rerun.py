@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,18 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from deploy.interrupts import Interrupts
 from deploy.pacer import Pacer, VirtualClock
-from deploy.players import make_player
-from deploy.realtime import PlayReport, RealtimeSettings, pictures_per_step, play_realtime
-from deploy.replay import Check, Replay, differences, load_replay
-from deploy.replaying import REPEATABLE, REPLAY, Again, RecordedGame, env_of, rom_digest
-from deploy.reports import model_digests
+from deploy.realtime import PlayReport, RealtimeSettings
+from deploy.replay import Replay, load_replay
+from deploy.replaying import REPEATABLE, REPLAY, play_again, present_differences
 from deploy.screens import Screen
 from deploy.views import open_view
 from rl.command import launch, run, settings
 from rl.files import write_json
-from rl.games import ScalarGame
-from rl.loop import Player
-from rl.manifest import versions
 from rl.settings import SettingsError, need
 from rl.stages import MODELS
 
@@ -64,44 +58,6 @@ class ReplayRun:
         return path
 
 
-def thinker_of(replay: Replay, game: ScalarGame, root: str) -> Player | None:
-    """The player of the run where it thinks alike everywhere, else none; raises SettingsError where it is missing."""
-    own = replay.played
-    if own.player not in REPEATABLE or not replay.thinks:
-        return None
-    return make_player(own.player, own.game, game.actions, root, own.seed, frozenset, None, own.student)
-
-
-def present_differences(replay: Replay, root: str) -> list[str]:
-    """What is not as it was when the run was recorded, in words."""
-    own = replay.played
-    players = [own.player] if own.player in REPEATABLE else []
-    return differences(replay, model_digests(own.game, root, players, own.student), versions(), rom_digest(own.game))
-
-
-def again(config: ReplayRun, replay: Replay, open_screen: Callable[[], Screen]) -> PlayReport:
-    """Play it again before a screen; raises ReplayError where the runs part."""
-    own, asked = replay.played, config.replay.realtime
-    game = ScalarGame(own.game, env_of(replay), own.seed)
-    if game.actions != own.actions:
-        raise SettingsError(f"{config.path}: actions {', '.join(own.actions)}; here {', '.join(game.actions)}")
-    thinker = thinker_of(replay, game, config.root)
-    for line in present_differences(replay, config.root):
-        print(f"note: {line}")
-    player = Again(replay, thinker)
-    pictures = len(replay) * pictures_per_step(game.frames_per_step, asked.frames_per_picture)
-    whole_s = pictures / asked.pictures_per_s
-    pace = RealtimeSettings(min(asked.seconds or whole_s, whole_s), asked.pictures_per_s, asked.frames_per_picture)
-    recorded = RecordedGame(game, player, Check(replay, str(config.path), thinker is not None))
-    title = f"{own.game} | {own.player} | replay"
-    screen = open_screen()
-    try:
-        with Interrupts() as signals:
-            return play_realtime(recorded, player, screen, _pacer(config), pace, signals.keep_going, title=title)
-    finally:
-        screen.close()
-
-
 def _pacer(config: ReplayRun) -> Pacer:
     period_s = config.replay.realtime.period_s
     if config.replay.view in WATCHED:
@@ -123,7 +79,12 @@ def command(config: ReplayRun) -> int:
 
         return VideoScreen(video, pictures_per_s=own.realtime.pictures_per_s)
 
-    report = again(config, replay, screen)
+    for line in present_differences(replay, config.root):
+        print(f"note: {line}")
+    with Interrupts() as signals:
+        report = play_again(
+            replay, str(config.path), config.root, screen, _pacer(config), own.realtime, signals.keep_going
+        )
     # Who made a video as fast as it could be learns nothing from its pace.
     print(_words(replay, report) + (f"\n{report}" if own.view in WATCHED else ""))
     facts: dict[str, Any] = {"what": "replay", "file": str(config.path), **replay.played.to_json(), **report.to_json()}

@@ -25,11 +25,13 @@ class WindowScreen:
         """
         self._pygame = _pygame()
         self._scale, self._quit = scale, False
-        self._window = self._pygame.display.set_mode((1, 1))  # the first picture says how large
+        blank = _blank(caption)
+        # Of the size that nearly every game has: one that grew from a dot would stay where the dot was centred.
+        self._window = self._pygame.display.set_mode(beside(blank, scale).shape[1::-1])
         self._pygame.display.set_caption(caption)
         keys = {"up": "K_UP", "down": "K_DOWN", "left": "K_LEFT", "right": "K_RIGHT", "space": "K_SPACE"}
         self._codes = {name: getattr(self._pygame, code) for name, code in keys.items()}
-        self.show(_blank(caption))  # the first text drawn loads its font: longer than a picture may take
+        self.show(blank)  # the first text drawn loads its font: longer than a picture may take
 
     def show(self, picture: Picture) -> None:
         image = beside(picture, self._scale)

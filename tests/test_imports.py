@@ -12,7 +12,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OURS = ("rl", "distill", "deploy")
 
-COMMANDS = {"build", "verify", "score", "faults", "play", "rerun", "publish", "collect", "inspect"}
+COMMANDS = {
+    "build",
+    "verify",
+    "score",
+    "faults",
+    "play",
+    "rerun",
+    "report",
+    "publish",
+    "publish_many",
+    "collect",
+    "inspect",
+    "onnx_export",
+}
 # May use everything of rl, and the screen's or the console's libraries.
 PLAYERS = {
     "players",
@@ -27,16 +40,17 @@ PLAYERS = {
     "video",
     "human",
 }
-PLAYERS |= {"interrupts", "replaying", "floorplan", "reports", "aggregate"}
+PLAYERS |= {"interrupts", "replaying", "gather", "figures", "cards", "report_page", "floorplan", "reports", "aggregate"}
 ARCADE = {path.stem for path in (ROOT / "deploy" / "arcade").glob("*.py")} - {"__init__"}
 PLAYERS |= {"arcade.__init__"} | {f"arcade.{name}" for name in ARCADE}
 LIBRARY_NEEDS = {"numpy", "numba", "llvmlite"}  # numba's own compiler interface
 
 RL_COMMANDS = {"rl.train", "rl.collect"}
-HYDRA_COMMANDS = RL_COMMANDS | {"distill.train", "distill.verify"} | {f"deploy.{name}" for name in COMMANDS}
+HYDRA_COMMANDS = RL_COMMANDS | {"distill.train", "distill.verify", "distill.faq"}
+HYDRA_COMMANDS |= {f"deploy.{name}" for name in COMMANDS}
 CONFIG = {"hydra", "omegaconf"}
 # The spec, and the rules by which a student's cores and energy are predicted while it trains.
-DISTILL_MAY = {f"deploy.{name}" for name in ("spec", "files", "chip", "tiling", "energy")}
+DISTILL_MAY = {f"deploy.{name}" for name in ("spec", "files", "integer", "integer_spec", "chip", "tiling", "energy")}
 SWEEP = "rl.sweep"  # a command's job in a sweep: part of commands, and of nothing else
 
 

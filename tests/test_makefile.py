@@ -81,6 +81,8 @@ PLAY = "deploy.play game={} play.player={} play.view={}"
         (["score", "SIZE=smoke", "ARGS=score.protocol=machado"],
          ["deploy.score game=Pong smoke=score score.protocol=machado"]),
         (["board"], [".venv/bin/tensorboard --logdir runs"]),
+        (["report"], ["deploy.report"]),
+        (["report", "SIZE=smoke"], ["deploy.report smoke=report"]),
         (["bench"], ["bench.emulator"]),
         (["bench", "NAME=loop", "ARGS=--seconds 3"], ["bench.loop --seconds 3"]),
         (["test"], ["pytest -n 2 -m not slow"]),

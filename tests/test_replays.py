@@ -28,7 +28,7 @@ from deploy.replay import (
     save_replay,
     thought_sum,
 )
-from deploy.replaying import RecordedGame, Reel, check_replay, played_with, record_episode
+from deploy.replaying import RecordedGame, Reel, check_replay, env_of, played_with, record_episode, thinker_of
 from deploy.rerun import ReplayRun, ReplaySettings
 from deploy.spec import Head
 from rl.games import ScalarGame
@@ -349,8 +349,8 @@ def test_the_replay_that_ships_with_a_game_still_matches(game):
     path = MODELS / game / "replay.npz"
     replay = load_replay(path)
     assert replay.played.player == "chip" and replay.thinks and path.stat().st_size < 20_000
-    own = ScalarGame(game, rerun.env_of(replay), replay.played.seed)
-    check = rerun.thinker_of(replay, own, "no/such/runs")
+    own = ScalarGame(game, env_of(replay), replay.played.seed)
+    check = thinker_of(replay, own, "no/such/runs")
     reel = Reel(replay, str(path), own, check)
     for at in (len(replay) - 1, 0, *range(50, len(replay), 211)):
         reel.at(at)  # the last one plays them all
@@ -360,6 +360,6 @@ def test_the_replay_that_ships_with_a_game_still_matches(game):
 @pytest.mark.parametrize("game", SHIPPED)
 def test_every_thought_of_the_replay_that_ships_still_matches(game):
     replay = load_replay(MODELS / game / "replay.npz")
-    own = ScalarGame(game, rerun.env_of(replay), replay.played.seed)
-    thinker = rerun.thinker_of(replay, own, "no/such/runs")
+    own = ScalarGame(game, env_of(replay), replay.played.seed)
+    thinker = thinker_of(replay, own, "no/such/runs")
     assert len(list(check_replay(replay, game, own, thinker))) == len(replay)

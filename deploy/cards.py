@@ -1,0 +1,91 @@
+"""What the README says of shipped games, made from their cards; and what a card says beyond a run's reports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.activity import record_held
+from deploy.chip import chip_named
+from deploy.energy import estimate
+from deploy.engine import LazyEngine
+from deploy.gather import joules
+from deploy.players import load_chip, make_player
+from deploy.replay import Replay
+from deploy.replaying import Reel, env_of, played_with, record_episode
+from deploy.reports import model_digests
+from rl.files import read_json
+from rl.games import EnvSettings, ScalarGame
+from rl.settings import SettingsError, build
+
+REPLAY_FRAMES = 10_800
+ENERGY_PICTURES = 100
+START, END = "<!-- results: made by `make publish` from models/*/card.json -->", "<!-- end of results -->"
+# What a card shows of each player, in this order; the middle two where a game has them.
+COLUMNS = {"teacher": "teacher", "student": "student", "int8": "8-bit", "int4": "4-bit", "chip": "chip"}
+
+
+def first_episode(game: str, root: str, rules: Mapping[str, Any]) -> Replay:
+    """The chip's first episode on the protocol's seed, without random actions; at most three minutes of it."""
+    env, seed = build(EnvSettings, rules["env"], "protocol.env"), int(rules["seed"])
+    own = ScalarGame(game, env, seed)
+    player = make_player("chip", game, own.actions, root, seed, frozenset)
+    models = model_digests(game, root, ["chip"])
+    played = played_with(game, "chip", None, env, seed, own.actions, models)
+    return record_episode(own, player, played, REPLAY_FRAMES // env.frames_per_step)
+
+
+def energy_of(replay: Replay, root: str, pictures: int = ENERGY_PICTURES) -> dict[str, Any]:
+    """What a chip's play costs, an estimate at 1 V: from so many pictures of its replay, equally far apart."""
+    own = replay.played
+    with redirect_stdout(StringIO()):  # which files are read has been said before
+        spec, compiled = load_chip(own.student or own.game, root)
+    reel = Reel(replay, own.game, ScalarGame(own.game, env_of(replay), own.seed), None)
+    at = np.linspace(0, len(reel) - 1, min(pictures, len(reel))).astype(int).tolist()
+    lines = spec.newest(np.stack([reel.at(decision).obs for decision in at]))
+    engine = LazyEngine(compiled.graph)
+    activity = record_held(engine, lines.reshape(-1, compiled.graph.n_inputs), compiled.picture_ticks)
+    chip, stages = chip_named(compiled.usage.chip), compiled.usage.stages
+    found = estimate(compiled.graph, chip, compiled.place, stages, compiled.latency_ticks, activity).as_dict
+    return {name: found[name] for name in ("source", "voltage", "ticks_a_second", "whole", "pass_a_j", "pass_b_j")}
+
+
+def results(models: Path) -> str:
+    """The README's table: one row a shipped game."""
+    cards = [read_json(path) for path in sorted(models.glob("*/card.json"))]
+    players = [name for name in COLUMNS if name not in ("int8", "int4") or any(name in c["scores"] for c in cards)]
+    heads = ("game", *(COLUMNS[name] for name in players), "chip of teacher", "cores", "latency", "energy", "episodes")
+    rows = [heads, ("---",) * len(heads), *(_row(facts, players) for facts in cards)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(facts: Mapping[str, Any], players: Sequence[str]) -> tuple[str, ...]:
+    scores, chip = facts["scores"], facts["chip"]
+    share = scores["chip"]["of_teacher"]
+    used, there = chip["usage"]["total"]["cores"]
+    return (
+        f"[{facts['game']}](models/{facts['game']}/card.md)",
+        *(_interval(scores.get(player)) for player in players),
+        "-" if share is None else f"{share:.3f}",
+        f"{used:,} of {there:,}",
+        f"{chip['latency_ticks']} ticks",
+        f"{1e3 * joules(chip['energy']):.2f} mJ" if "energy" in chip else "-",
+        str(facts["protocol"]["episodes"]),
+    )
+
+
+def _interval(score: Mapping[str, float] | None) -> str:
+    return "-" if score is None else f"{score['mean']:.2f} ({score['low']:.2f} .. {score['high']:.2f})"
+
+
+def with_results(text: str, table: str) -> str:
+    """A README with the table between its two marks renewed; raises SettingsError where they are missing."""
+    if START not in text or END not in text:
+        raise SettingsError(f"README.md: the marks {START!r} and {END!r} are missing; put them back")
+    return re.sub(re.escape(START) + ".*?" + re.escape(END), lambda _: f"{START}\n{table}\n{END}", text, flags=re.S)
