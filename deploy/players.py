@@ -15,6 +15,7 @@ from deploy.cores import CoreGraph
 from deploy.engine import LazyEngine
 from deploy.engines import Engine
 from deploy.human import HumanPlayer
+from deploy.integer_spec import IntegerSpec, load_integers
 from deploy.realtime import Thinking
 from deploy.runner import ChipRunner
 from deploy.screens import MESH
@@ -22,9 +23,9 @@ from deploy.spec import StudentSpec, load_spec
 from deploy.verification import need_same_student
 from rl.loop import Player, RandomPlayer
 from rl.settings import SettingsError
-from rl.stages import CHIP, STUDENT, TEACHER, find
+from rl.stages import CHIP, INT4, INT8, STUDENT, TEACHER, find
 
-PLAYERS = ("chip", "spec", "student", "teacher", "human", "random")
+PLAYERS = ("chip", "spec", "student", "int8", "int4", "teacher", "human", "random")
 
 
 class Thinker(Player, Thinking, Protocol):
@@ -91,6 +92,23 @@ class ChipPlayer:
         return int(self.votes.argmax())
 
 
+class IntegerPlayer:
+    """Plays a network of 8- or 4-bit integers as it is defined."""
+
+    def __init__(self, spec: IntegerSpec) -> None:
+        self._spec = spec
+        self.votes: NDArray[np.int32] | None = None  # leads over the worst action, in hundredths of a point
+        self.activity: NDArray[np.int32] | None = None  # no chip
+
+    def reset(self) -> None:
+        self.votes = None
+
+    def act(self, obs: NDArray[np.uint8]) -> int:
+        answers = self._spec.run(obs[None])[0]
+        self.votes = (100 * self._spec.value_step * (answers - answers.min())).round().astype(np.int32)
+        return int(answers.argmax())
+
+
 def action_ids(known: tuple[str, ...], actions: tuple[str, ...], who: str) -> NDArray[np.int64]:
     """The game's id of each action that a model knows; raises SettingsError where the game lacks one."""
     lacking = [meaning for meaning in known if meaning not in actions]
@@ -139,6 +157,15 @@ def load_chip(name: str, root: str, graph: str | None = None) -> tuple[StudentSp
     return spec, compiled if graph is None else _in_foreign_terms(compiled, Path(graph))
 
 
+def load_own(stage: str, game: str, root: str) -> IntegerSpec:
+    """The integers of a game (INT8, INT4), from the run or from what ships; raises SettingsError for another's."""
+    path = find(stage, game, root)
+    spec, _ = load_integers(path)
+    if spec.game != game:
+        raise SettingsError(f"{path}: integers of {spec.game}, must be of {game}; run make integers GAME={game}")
+    return spec
+
+
 def _in_foreign_terms(compiled: Compiled, path: Path) -> Compiled:
     from deploy.formats import load  # few play from such a file
 
@@ -174,6 +201,8 @@ def make_player(
         "chip": partial(_chip, own, graph=graph),
         "spec": partial(_spec, own),
         "student": partial(_spec, own),
+        "int8": partial(_integers, INT8),
+        "int4": partial(_integers, INT4),
         "teacher": _teacher,
     }
     if name not in models:
@@ -191,6 +220,11 @@ def _chip(student: str, game: str, root: str, graph: str | None) -> tuple[Thinke
 def _spec(student: str, game: str, root: str) -> tuple[Thinker, tuple[str, ...]]:
     spec, _ = load_spec(find(STUDENT, student, root))
     return SpecPlayer(spec, game), spec.head(game).actions
+
+
+def _integers(stage: str, game: str, root: str) -> tuple[Thinker, tuple[str, ...]]:
+    spec = load_own(stage, game, root)
+    return IntegerPlayer(spec), spec.actions
 
 
 def _teacher(game: str, root: str) -> tuple[Thinker, tuple[str, ...]]:

@@ -12,16 +12,18 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from deploy.compiled import load_compiled
+from deploy.integer_spec import load_integers
 from deploy.spec import load_spec
 from deploy.verification import need_same_student
 from rl.checkpoint import load_policy
 from rl.command import launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
 from rl.settings import SettingsError
-from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER
+from rl.stages import CHIP, INT4, INT8, MODELS, SHIPPED, STUDENT, TEACHER
 
 REPORTS = ("teacher", "rollouts", "student", "chip", "score/nature")
 BESIDE = ("teacher", "student", "chip")
+INTEGERS = (INT8, INT4)
 START, END = "<!-- results: made by `make publish` from models/*/card.json -->", "<!-- end of results -->"
 
 
@@ -34,7 +36,7 @@ class PublishRun:
 
 
 def need_whole(run_folder: Path, reports: Mapping[str, Any]) -> None:
-    """Raise SettingsError unless all files and reports of a run speak of the same teacher, student and chip."""
+    """Raise SettingsError unless all files and reports of a run speak of the same teacher, students and chip."""
     policy = load_policy(run_folder / TEACHER)
     spec, origin = load_spec(run_folder / STUDENT)
     compiled, _ = load_compiled(run_folder / CHIP)
@@ -45,12 +47,20 @@ def need_whole(run_folder: Path, reports: Mapping[str, Any]) -> None:
         "student/report.json": (reports["student"]["spec"], spec.digest),
         "chip/report.json": (reports["chip"]["graph"], compiled.digest),
     }
-    for stage in (TEACHER, STUDENT, CHIP):
+    for stage in shipping(reports):
+        if stage in INTEGERS:
+            _, own = load_integers(run_folder / stage)
+            told[f"{stage}'s teacher"] = (own["teacher"], policy.digest)
         found = digest((run_folder / stage).read_bytes())
         told[f"score/nature/report.json, {stage}"] = (reports["score/nature"]["models"].get(stage, "none"), found)
     wrong = [f"{name}: {said[:12]}, the file is {found[:12]}" for name, (said, found) in told.items() if said != found]
     if wrong:
         raise SettingsError(f"{run_folder}: reports of other models; run the stages again\n" + "\n".join(wrong))
+
+
+def shipping(reports: Mapping[str, Any]) -> tuple[str, ...]:
+    """What ships: teacher, student and chip, and those integers that were scored beside them."""
+    return TEACHER, STUDENT, CHIP, *(stage for stage in INTEGERS if stage in reports["score/nature"]["models"])
 
 
 def card(game: str, reports: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,8 +144,8 @@ def command(config: PublishRun) -> int:
     folder, target = Path(config.root) / config.name, MODELS / config.name
     reports = {name: read_json(folder / name / "report.json") for name in REPORTS}
     need_whole(folder, reports)
-    for stage, name in SHIPPED.items():
-        write_whole(target / name, (folder / stage).read_bytes())
+    for stage in shipping(reports):
+        write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
     facts = card(config.name, reports)
     write_json(target / "card.json", facts)
     write_whole(target / "card.md", card_text(facts).encode())

@@ -15,12 +15,20 @@ import numpy as np
 from rl.files import FormatError, digest, read_json
 from rl.scores import REFERENCE, Protocol, Score
 from rl.settings import SettingsError
-from rl.stages import CHIP, STUDENT, TEACHER, find
+from rl.stages import CHIP, INT4, INT8, STUDENT, TEACHER, find
 
 # The files that decide how a player plays; the others have none.
 FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"teacher": (TEACHER,), "student": (STUDENT,), "spec": (STUDENT,), "chip": (STUDENT, CHIP)}
+    {
+        "teacher": (TEACHER,),
+        "student": (STUDENT,),
+        "spec": (STUDENT,),
+        "chip": (STUDENT, CHIP),
+        "int8": (INT8,),
+        "int4": (INT4,),
+    }
 )
+OF_SEVERAL = (STUDENT, CHIP)  # what a student of several games has of its own; all else is each game's
 
 
 def model_digests(game: str, root: str, players: Iterable[str], student: str | None = None) -> dict[str, str]:
@@ -30,7 +38,7 @@ def model_digests(game: str, root: str, players: Iterable[str], student: str | N
     """
     stages = {stage for player in players for stage in FILES.get(player, ())}
     with redirect_stdout(StringIO()):  # which files are read has been said once
-        names = {stage: game if stage == TEACHER else student or game for stage in sorted(stages)}
+        names = {stage: (student or game) if stage in OF_SEVERAL else game for stage in sorted(stages)}
         return {stage: digest(find(stage, name, root).read_bytes()) for stage, name in names.items()}
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -19,9 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from deploy.aggregate import aggregate, aggregate_text, sheet
 from deploy.batch import BatchRunner
-from deploy.pacer import Pacer
+from deploy.pacer import Pacer, VirtualClock
 from deploy.panels import panels_svg
-from deploy.players import PLAYERS, action_ids, load_chip, make_player
+from deploy.players import PLAYERS, action_ids, load_chip, load_own, make_player
 from deploy.realtime import PlayReport, RealtimeSettings, play_realtime
 from deploy.reports import FILES, joined, kept_scores, model_digests, present_digests, report, table
 from deploy.spec import load_spec
@@ -36,9 +37,9 @@ from rl.loop import Player, RandomPlayer
 from rl.manifest import versions
 from rl.scores import Protocol, Score, episode_return, evaluate, protocol
 from rl.settings import SettingsError, need
-from rl.stages import STUDENT, TEACHER, find, label
+from rl.stages import INT4, INT8, STUDENT, TEACHER, find, label
 
-BATCHED = ("teacher", "student", "spec", "chip")
+BATCHED = ("teacher", "student", "spec", "chip", "int8", "int4")
 SCORED = tuple(name for name in PLAYERS if name != "human")
 Act = Callable[[Frames], NDArray[np.int64]]  # stacks [B, 21, 21, 64] -> actions [B]
 
@@ -170,7 +171,8 @@ def score_one_by_one(player: str, config: GameRun, rules: Protocol) -> Score:
 def score_at_once(player: str, config: GameRun, rules: Protocol) -> Score:
     """A model, all episodes in one batch: equal to one by one, and several times faster."""
     with redirect_stdout(StringIO()):  # which files are read has been said once
-        act, known = {"teacher": _teacher, "chip": _chip}.get(player, _student)(config)
+        integers = {"int8": partial(_integers, INT8), "int4": partial(_integers, INT4)}
+        act, known = {"teacher": _teacher, "chip": _chip, **integers}.get(player, _student)(config)
     actions = action_meanings(config.name, rules.env)
     ids = action_ids(known, actions, f"{player} of {config.name}")
     ticker = Ticker(rules.episodes)
@@ -193,6 +195,11 @@ def _student(config: GameRun) -> tuple[Act, tuple[str, ...]]:
     return lambda stacks: spec.act(pixels(stacks), config.name), spec.head(config.name).actions
 
 
+def _integers(stage: str, config: GameRun) -> tuple[Act, tuple[str, ...]]:
+    spec = load_own(stage, config.name, config.root)
+    return lambda stacks: spec.act(pixels(stacks)), spec.actions
+
+
 def _chip(config: GameRun) -> tuple[Act, tuple[str, ...]]:
     spec, compiled = load_chip(config.own, config.root)
     head, runner = spec.head(config.name), BatchRunner(compiled)
@@ -209,7 +216,7 @@ def film(player: str, config: GameRun, rules: Protocol, path: Path) -> None:
     game = ScalarGame(config.name, rules.env, rules.seed)
     with redirect_stdout(StringIO()):
         actor = make_player(player, config.name, game.actions, config.root, rules.seed, frozenset, None, config.student)
-    clock = _Clock()
+    clock = VirtualClock()
     own = RealtimeSettings(config.score.video_seconds, 30, rules.env.frames_per_step // 2)
     screen = VideoScreen(path, pictures_per_s=own.pictures_per_s)
     try:
@@ -217,20 +224,6 @@ def film(player: str, config: GameRun, rules: Protocol, path: Path) -> None:
         play_realtime(game, actor, screen, pacer, own, lambda: True, title=f"{config.name} | {player}", tell=_quiet)
     finally:
         screen.close()
-
-
-class _Clock:
-    """Time that passes only by sleeping: a recording is never late."""
-
-    def __init__(self) -> None:
-        self._now_s = 0.0
-
-    def now(self) -> float:
-        return self._now_s
-
-    def sleep(self, seconds: float) -> None:
-        self._now_s += seconds
-        time.sleep(0.002)  # the encoder keeps up with its queue
 
 
 def _quiet(report: PlayReport) -> None:

@@ -25,6 +25,7 @@ from deploy.rerun import ReplayRun
 from deploy.score import ScoreRun
 from deploy.verify import VerifyRun
 from distill import verify as distill_verify
+from distill.faq import IntegerRun
 from distill.train import DistillRun
 from rl.collect import RolloutRun
 from rl.command import launch, run, settings
@@ -36,6 +37,7 @@ KINDS = {
     "teacher": [TeacherRun],
     "rollouts": [RolloutRun],
     "distill": [DistillRun],
+    "integers": [IntegerRun],
     "build": [BuildRun],
     "verify": [VerifyRun, distill_verify.VerifyRun],
     "score": [ScoreRun],
@@ -51,7 +53,8 @@ MODULES = {
     "deploy.faults": "faults",
     "deploy.play": "play",
 }
-ONE_GAME = ("teacher", "rollouts", "score", "faults", "play", "replay", "publish")  # the others take games=[...]
+# The others take games=[...].
+ONE_GAME = ("teacher", "rollouts", "integers", "score", "faults", "play", "replay", "publish")
 GAMES = (*sorted(path.stem for path in (CONF / "game").glob("*.yaml")), "Zaxxon")  # the last has no file
 ROOTS = [(root, game) for root in KINDS for game in (GAMES if root in ONE_GAME else GAMES[:1])]
 
@@ -281,7 +284,7 @@ def test_a_command_writes_nothing_outside_its_root(module, tmp_path):
 def test_every_command_begins_by_launch():
     found = {f"{path.parent.name}.{path.stem}" for room in ("rl", "distill", "deploy")
              for path in (ROOM / room).glob("*.py") if re.search(r"^@hydra\.main", path.read_text(), re.M)}  # fmt: skip
-    assert set(MODULES) | {"rl.train", "rl.collect", "distill.train", "distill.verify"} <= found
+    assert set(MODULES) | {"rl.train", "rl.collect", "distill.train", "distill.verify", "distill.faq"} <= found
     for name in found:
         text = Path(ROOM, *name.split(".")).with_suffix(".py").read_text()
         assert text.endswith("    launch(main)\n"), f"{name} leaves hydra's errors to hydra; end it with launch(main)"

@@ -85,7 +85,10 @@ def test_processes_share_the_episodes_out_and_keep_their_order(root):
     [
         ({"episodes": 0}, "score.episodes: found 0, allowed 1 or more"),
         ({"players": ()}, "score.players: found (), allowed at least one player"),
-        ({"players": ("chip", "human")}, "score.players: found 'human', allowed chip, spec, student, teacher, random"),
+        (
+            {"players": ("chip", "human")},
+            "score.players: found 'human', allowed chip, spec, student, int8, int4, teacher, random",
+        ),
         ({"processes": 0}, "score.processes: found 0, allowed 1 or more"),
         ({"video_seconds": -1.0}, "score.video_seconds: found -1.0, allowed 0 (no video) or more"),
     ],
