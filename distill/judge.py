@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from distill.loss import agreement, entropy, kl, regret
 from distill.settings import DistillRun
 from rl.board import Board
 from rl.checkpoint import PolicyCheckpoint
-from rl.files import write_json
+from rl.files import read_json, write_json
 from rl.frames import Frames, pixels
 from rl.manifest import versions
 from rl.scores import REFERENCE, Protocol, Score, evaluate
@@ -115,8 +117,8 @@ def share_of(found: Score, teacher: PolicyCheckpoint) -> float:
 
 
 def geometric(shares: Sequence[float]) -> float:
-    """Geometric mean; 0 where a share is not above 0."""
-    return math.exp(sum(map(math.log, shares)) / len(shares)) if min(shares) > 0 else 0.0
+    """Geometric mean; 0 where a share is not above 0, or where there is none."""
+    return math.exp(sum(map(math.log, shares)) / len(shares)) if min(shares, default=0) > 0 else 0.0
 
 
 def origin(config: DistillRun, distiller: Distiller, told: dict[str, float]) -> dict[str, Any]:
@@ -147,12 +149,39 @@ def report(config: DistillRun, distiller: Distiller) -> dict[str, Any]:
         "scores": {one.game: one.to_json() for one in scores},
         "shares": shares,
         "share_geometric": geometric(list(shares.values())),
+        **beside_alone(config, scores),
         "health": made["exam"],
         "settings": asdict(config),
         "versions": versions(),
     }
     write_json(config.folder / "report.json", facts)
     return facts
+
+
+def beside_alone(config: DistillRun, scores: Sequence[Score]) -> dict[str, Any]:
+    """Scores as shares of those of an equal student that learned that game alone (McKinstry et al. 2018), if there."""
+    found = {one.game: read_alone(config, one.game) for one in scores if len(scores) > 1}
+    known = {game: mean for game, mean in found.items() if mean is not None}
+    shares = {
+        one.game: gain(one.mean, one.game) / gain(known[one.game], one.game) for one in scores if one.game in known
+    }
+    whole = {"shares_alone_geometric": geometric(list(shares.values()))} if len(shares) == len(scores) > 1 else {}
+    return {"alone": known, "shares_alone": shares, **whole}
+
+
+def read_alone(config: DistillRun, game: str) -> float | None:
+    """The mean score of a student of that game alone; None without one of the same layers."""
+    path = Path(config.alone) / game / "student" / "report.json"
+    if not path.exists():
+        return None
+    facts = read_json(path)
+    own = json.loads(json.dumps(asdict(config.student)))
+    return float(facts["scores"][game]["mean"]) if facts["settings"]["student"] == own else None
+
+
+def gain(mean: float, game: str) -> float:
+    """Points above random play, at least 1: what learned nothing divides nothing."""
+    return max(mean - REFERENCE.get(game, (0.0, 0.0))[0], 1.0)
 
 
 def lines(facts: dict[str, Any]) -> Iterator[str]:
@@ -162,6 +191,8 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
         yield f"{game} student: {found['mean']:.2f} over {len(found['returns'])} episodes, {share:.3f} of its teacher"
     if len(facts["scores"]) > 1:
         yield f"geometric mean of the shares: {facts['share_geometric']:.3f}"
+        told = ", ".join(f"{game} {share:.3f}" for game, share in facts["shares_alone"].items())
+        yield f"of an equal student of one game: {told or 'none has been trained'}"
     told = facts["health"]
     levels = [tag.removeprefix("firing/") for tag in told if tag.startswith("firing/")]
     yield f"{'level':20} {'fires':>7} {'dead':>7} {'always':>7} {'zeros':>7} {'of inputs used':>15}"

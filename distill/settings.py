@@ -75,6 +75,7 @@ class DistillRun:
 
     games: tuple[str, ...]
     root: str
+    alone: str  # a folder like root, of equal students of one game each: what several games are measured by
     env: EnvSettings
     student: StudentSettings
     distill: DistillSettings

@@ -26,9 +26,17 @@ _MAKES = {
 }
 
 
+# Policy Distillation's ten (Rusu et al. 2015); the folder of a student of them all is named TEN_LABEL.
+TEN = (
+    *("BeamRider", "Breakout", "Enduro", "Freeway", "MsPacman"),
+    *("Pong", "Qbert", "Riverraid", "Seaquest", "SpaceInvaders"),
+)
+TEN_LABEL = "Ten"
+
+
 def label(games: Sequence[str]) -> str:
     """The folder of a single- or multi-game model."""
-    return "-".join(games)
+    return TEN_LABEL if tuple(games) == TEN else "-".join(games)
 
 
 def find(stage: str, name: str, root: str, models: Path = MODELS) -> Path:
@@ -38,7 +46,7 @@ def find(stage: str, name: str, root: str, models: Path = MODELS) -> Path:
         if path.exists():
             print(f"{stage.split('/')[0]}: {path}")
             return path
-    games = name.split("-")
+    games = list(TEN) if name == TEN_LABEL else name.split("-")
     _need_games(games)
     makes = _MAKES[stage].format(",".join(games))
     raise SettingsError(f"{stage.split('/')[0]}: neither {own} nor {shipped} exists; run {makes}")

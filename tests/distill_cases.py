@@ -142,4 +142,4 @@ def linked(ready: Path, root: Path) -> Path:
 def tiny_run(root: Path, games: Sequence[str] = ("Pong",), **changes: Any) -> DistillRun:
     """A distillation of seconds."""
     own = replace(TINY, **changes)
-    return DistillRun(tuple(games), str(root), SHORT, StudentSettings(4, SMALL), own)
+    return DistillRun(tuple(games), str(root), str(root / "alone"), SHORT, StudentSettings(4, SMALL), own)

@@ -21,6 +21,7 @@ from deploy.build import BuildRun
 from deploy.faults import FaultRun
 from deploy.play import PlayRun
 from deploy.publish import PublishRun
+from deploy.publish_many import PublishManyRun
 from deploy.rerun import ReplayRun
 from deploy.score import ScoreRun
 from deploy.verify import VerifyRun
@@ -45,6 +46,7 @@ KINDS = {
     "play": [PlayRun],
     "replay": [ReplayRun],
     "publish": [PublishRun],
+    "publish_many": [PublishManyRun],
 }
 MODULES = {
     "deploy.build": "build",
@@ -78,8 +80,8 @@ def for_game(root, game):
 @pytest.mark.parametrize("size", ["full", "smoke"])
 @pytest.mark.parametrize(("root", "game"), ROOTS)
 def test_every_root_composes_for_every_game_and_becomes_settings(root, game, size):
-    if size == "smoke" and root == "publish":
-        assert not (CONF / "smoke" / "publish.yaml").exists(), "what a smoke run makes must not ship"
+    if size == "smoke" and root.startswith("publish"):
+        assert not (CONF / "smoke" / f"{root}.yaml").exists(), "what a smoke run makes must not ship"
         return
     smoke = [f"smoke={root}"] if size == "smoke" else []
     tree, hydra = composed(root, *for_game(root, game), *smoke)
@@ -91,7 +93,7 @@ def test_every_root_composes_for_every_game_and_becomes_settings(root, game, siz
     assert hydra["job"]["chdir"] in (None, False)
 
 
-@pytest.mark.parametrize("root", [root for root in KINDS if root != "publish"])
+@pytest.mark.parametrize("root", [root for root in KINDS if not root.startswith("publish")])
 def test_there_is_a_smoke_overlay_of_every_root_and_it_only_changes_what_is_there(root):
     plain, _ = composed(root, *for_game(root, "Zaxxon"))
     smoke, _ = composed(root, *for_game(root, "Zaxxon"), f"smoke={root}")

@@ -1,0 +1,182 @@
+"""make publish GAMES=...: a student of several games and its chip become what ships, with a card from their reports.
+
+Each game's score stands beside its teacher's, and beside that of an equal student that learned the game alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from deploy.compiled import load_compiled
+from deploy.spec import load_spec
+from deploy.verification import need_same_student
+from rl.checkpoint import load_policy
+from rl.command import launch, run, settings
+from rl.files import digest, read_json, write_json, write_whole
+from rl.scores import REFERENCE
+from rl.settings import SettingsError, need
+from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label
+
+PROTOCOL = "nature"
+CARD = "several.json"  # not card.json: the README's table of single games reads those
+
+
+@dataclass(frozen=True)
+class PublishManyRun:
+    """The command's settings."""
+
+    games: tuple[str, ...]
+    root: str
+    alone: str
+
+    def __post_init__(self) -> None:
+        need(len(self.games) >= 1, "games", self.games, "one or more")
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.root) / label(self.games)
+
+
+def need_whole(config: PublishManyRun, reports: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise SettingsError unless all files and reports of a run speak of the same teachers, student and chip."""
+    folder = config.folder
+    spec, origin = load_spec(folder / STUDENT)
+    compiled, _ = load_compiled(folder / CHIP)
+    need_same_student(spec, compiled)
+    told = {
+        "student/report.json": (reports["student"]["spec"], spec.digest),
+        "chip/report.json": (reports["chip"]["graph"], compiled.digest),
+    }
+    files = {stage: digest((folder / stage).read_bytes()) for stage in (STUDENT, CHIP)}
+    for game in config.games:
+        policy = load_policy(find(TEACHER, game, config.root))
+        told[f"student's teacher of {game}"] = (origin["teachers"].get(game, "none"), policy.digest)
+        for stage, found in files.items():
+            told[f"score of {game}, {stage}"] = (scores[game]["models"].get(stage, "none"), found)
+    wrong = [f"{name}: {said[:12]}, the file is {found[:12]}" for name, (said, found) in told.items() if said != found]
+    if wrong:
+        raise SettingsError(f"{folder}: reports of other models; run the stages again\n" + "\n".join(wrong))
+
+
+def gain(mean: float, game: str) -> float:
+    """Points above random play, at least 1: what learned nothing divides nothing."""
+    return max(mean - REFERENCE.get(game, (0.0, 0.0))[0], 1.0)
+
+
+def geometric(shares: Sequence[float | None]) -> float | None:
+    """Geometric mean; 0 where a share is not above 0, None where one is not known."""
+    known = [share for share in shares if share is not None]
+    if len(known) < len(shares):
+        return None
+    return math.exp(sum(map(math.log, known)) / len(known)) if min(known) > 0 else 0.0
+
+
+def row(game: str, told: Mapping[str, Any], alone: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One game of the card."""
+    keep = ("mean", "low", "high", "human_normalised", "of_teacher")
+    scores = {player: {k: facts[k] for k in keep} for player, facts in told["scores"].items()}
+    mean = scores["chip"]["mean"]
+    single = alone["scores"]["student"] if alone else None
+    share = None if single is None else gain(mean, game) / gain(single["mean"], game)
+    return {
+        "scores": scores,
+        "alone": None if single is None else {k: single[k] for k in ("mean", "low", "high")},
+        "of_teacher": gain(mean, game) / gain(scores["teacher"]["mean"], game),
+        "of_alone": share,
+    }
+
+
+def card(config: PublishManyRun, reports: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What there is to know of a shipped student of several games, from reports alone."""
+    student, chip, names = reports["student"], reports["chip"], ",".join(config.games)
+    rows = {game: row(game, scores[game], alone_of(config, game, student)) for game in config.games}
+    return {
+        "games": rows,
+        "geometric": {kind: geometric([own[kind] for own in rows.values()]) for kind in ("of_teacher", "of_alone")},
+        "protocol": scores[config.games[0]]["protocol"],
+        "student": {k: student[k] for k in ("spec", "updates", "wall_s", "settings", "origin")},
+        "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
+        "versions": scores[config.games[0]]["versions"],
+        "commands": [
+            f"make distill GAMES={names}",
+            f"make compile GAMES={names}",
+            f"make score GAMES={names} ARGS=student={label(config.games)}",
+        ],
+    }
+
+
+def alone_of(config: PublishManyRun, game: str, student: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The score report of a student of equal layers that learned this game alone, if there is one."""
+    folder = Path(config.alone) / game
+    own, scored = folder / "student" / "report.json", folder / "score" / PROTOCOL / "report.json"
+    if not (own.exists() and scored.exists()):
+        return None
+    same = read_json(own)["settings"]["student"] == student["settings"]["student"]
+    return read_json(scored) if same else None
+
+
+def card_text(name: str, facts: Mapping[str, Any]) -> str:
+    """The card for people."""
+    rules, chip, student = facts["protocol"], facts["chip"], facts["student"]
+    used, there = chip["usage"]["total"]["cores"]
+    rows = [f"# {name}", "", "| game | teacher | student of one | chip | of teacher | of student of one |"]
+    rows.append("|---|---|---|---|---|---|")
+    for game, own in facts["games"].items():
+        cells = _interval(own["scores"]["teacher"]), _interval(own["alone"]), _interval(own["scores"]["chip"])
+        rows.append(f"| {game} | {' | '.join(cells)} | {_share(own['of_teacher'])} | {_share(own['of_alone'])} |")
+    means = (_share(facts["geometric"][kind]) for kind in ("of_teacher", "of_alone"))
+    rows += [
+        f"| geometric mean | | | | {' | '.join(means)} |",
+        "",
+        f"Protocol {rules['name']}: {rules['episodes']} episodes of each game on seeds {rules['seed']} and up, epsilon "
+        f"{rules['epsilon']}; raw full-game scores, shares above random play. A student of one has the same layers.",
+        "",
+        f"- student: {student['updates']:,} updates, {student['wall_s'] / 60:.0f} minutes; `{student['spec'][:16]}`",
+        f"- chip: {used:,} of {there:,} cores, votes after {chip['latency_ticks']} ticks; `{chip['graph'][:16]}`",
+        "",
+        "Made by: " + ", ".join(f"`{command}`" for command in facts["commands"]) + ".",
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def _interval(score: Mapping[str, float] | None) -> str:
+    return "-" if score is None else f"{score['mean']:.2f} ({score['low']:.2f} .. {score['high']:.2f})"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def command(config: PublishManyRun) -> int:
+    if "smoke" in Path(config.root).parts:
+        raise SettingsError(f"root: found {config.root}, a smoke run; what ships must come from a whole one")
+    folder, name = config.folder, label(config.games)
+    target = MODELS / name
+    reports = {stage: read_json(folder / stage / "report.json") for stage in ("student", "chip")}
+    scores = {game: read_json(folder / "score" / PROTOCOL / game / "report.json") for game in config.games}
+    need_whole(config, reports, scores)
+    for stage in (STUDENT, CHIP):
+        write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
+    facts = card(config, reports, scores)
+    write_json(target / CARD, facts)
+    write_whole(target / "card.md", card_text(name, facts).encode())
+    size = sum(path.stat().st_size for path in target.iterdir())
+    print(f"{target}: {size / 1e6:.2f} MB\n{card_text(name, facts)}")
+    return 0
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="publish_many")
+def main(tree: DictConfig) -> None:
+    """Publish a run."""
+    run(lambda: command(settings(PublishManyRun, OmegaConf.to_container(tree, resolve=True))))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    launch(main)
