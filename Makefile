@@ -98,8 +98,9 @@ publish: $(ready) ## puts the models of GAMES and a card made from their reports
 report: $(ready) ## scores, costs, curves and clips on disk as one HTML page, runs/report/report.html
 	$(run) deploy.report $(call smoke,report) $(ARGS)
 
-board: $(ready) ## TensorBoard on runs/
-	.venv/bin/tensorboard --logdir runs $(ARGS)
+board: $(ready) ## TensorBoard on runs/: trainings, all players of a game under the same tags, figures, clips, hyper-parameters
+	$(run) deploy.boards $(call smoke,board)
+	.venv/bin/tensorboard --logdir runs$(if $(filter smoke,$(SIZE)),/smoke) $(ARGS)
 
 bench: $(ready) ## measures side by side: NAME=emulator|mapping|placement|loop|teacher|ablation|codec|dataset
 	$(run) bench.$(NAME) $(ARGS)

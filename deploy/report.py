@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import hydra
@@ -11,21 +10,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from deploy.cards import results, with_results
 from deploy.figures import bars, figures, png
+from deploy.films import with_films
 from deploy.gather import Game, gather
-from deploy.pacer import Pacer, VirtualClock
-from deploy.realtime import RealtimeSettings
-from deploy.replay import load_replay
-from deploy.replaying import play_again
 from deploy.report_page import page
-from deploy.video import VideoScreen
-from rl.board import Ticker
 from rl.command import launch, run, settings
 from rl.files import write_json, write_whole
 from rl.manifest import versions
 from rl.stages import MODELS
 
 SCORES = Path("docs") / "scores.png"
-FILM_S = 12.0
 
 
 @dataclass(frozen=True)
@@ -42,29 +35,6 @@ class ReportRun:
 
     root: str
     report: ReportSettings
-
-
-def with_films(games: list[Game], root: str, folder: Path) -> Iterator[Game]:
-    """Games, those without a clip of their chip with one of the replay that ships: its first seconds."""
-    ticker = Ticker(len(games))
-    for done, game in enumerate(games):
-        ticker.show(done, f"clips: {game.name}")
-        if "chip" in game.clips or game.replay is None:
-            yield game
-        else:
-            yield replace(game, clips={**game.clips, "chip": film(game.replay, root, folder / f"{game.name}.mp4")})
-    ticker.close()
-
-
-def film(path: Path, root: str, video: Path) -> Path:
-    """An mp4 of a replay's first seconds; one that is newer than the replay is kept."""
-    if video.exists() and video.stat().st_mtime > path.stat().st_mtime:
-        return video
-    clock = VirtualClock()
-    pace = RealtimeSettings(FILM_S, 30, 2)
-    pacer = Pacer(pace.period_s, clock.now, clock.sleep)
-    play_again(load_replay(path), str(path), root, lambda: VideoScreen(video), pacer, pace, lambda: True)
-    return video
 
 
 def renew_readme(models: Path) -> list[Path]:

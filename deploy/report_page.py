@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
 from html import escape
-from itertools import islice
 from pathlib import Path
 
-import av
-from av.container import InputContainer
-from av.video.stream import VideoStream
 from matplotlib.figure import Figure
 
 from deploy.figures import DIM, INK, RULE, svg
+from deploy.films import small_clip
 from deploy.gather import Game, Result
 
-CLIP_S = 8.0
-CODEC = {"preset": "slow", "crf": "28", "movflags": "faststart"}
 STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1f2937; --dim: #6b7280; --rule: #e5e7eb; --link: #0b5cad; }
 @media (prefers-color-scheme: dark) {
@@ -145,25 +138,3 @@ def _clip(game: str, player: str, path: Path) -> str:
     words = escape(f"{game} played by {player}")
     video = f"<video controls loop muted playsinline preload='metadata' aria-label='{words}'"
     return f"<figure>{video} src='data:video/mp4;base64,{moving}'></video><figcaption>{words}</figcaption></figure>"
-
-
-def small_clip(path: Path, seconds: float = CLIP_S) -> bytes:
-    """The middle seconds of an mp4, half as large, as an mp4 of some hundred kB."""
-    out = io.BytesIO()
-    with av.open(str(path)) as source, av.open(out, "w", format="mp4") as target:
-        given = source.streams.video[0]
-        rate = Fraction(given.average_rate or 30)
-        own = target.add_stream("libx264", rate=rate, options=CODEC)
-        own.width, own.height, own.pix_fmt = given.width // 4 * 2, given.height // 4 * 2, "yuv420p"
-        own.codec_context.thread_count = 1  # more would make other bytes on other machines
-        for at, frame in enumerate(_middle(source, given, round(seconds * rate))):
-            small = frame.reformat(own.width, own.height, "yuv420p")
-            small.pts, small.time_base = at, 1 / rate
-            target.mux(own.encode(small))
-        target.mux(own.encode(None))
-    return out.getvalue()
-
-
-def _middle(source: InputContainer, stream: VideoStream, wanted: int) -> Iterator[av.VideoFrame]:
-    first = max(0, (stream.frames - wanted) // 2)
-    yield from islice(source.decode(stream), first, first + wanted)

@@ -85,6 +85,14 @@ class Board:
         assert events is not None, "the board is closed"
         events.add_summary(Summary(value=[Summary.Value(tag=tag, image=moving)]), at)
 
+    def image(self, at: int, tag: str, picture: Frames) -> None:
+        """A still picture [H, W, 3]."""
+        self._writer.add_image(tag, picture, at, dataformats="HWC")
+
+    def trial(self, name: str, values: Mapping[str, str | float], found: Mapping[str, float]) -> None:
+        """A row of TensorBoard's table of hyper-parameters: their values and what came of them, in a run `name`."""
+        self._writer.add_hparams(dict(values), dict(found), run_name=name)
+
     def flush(self) -> None:
         """All that was told is on disk."""
         for writer in self._writers():

@@ -20,6 +20,7 @@ COMMANDS = {
     "play",
     "rerun",
     "report",
+    "boards",
     "publish",
     "publish_many",
     "collect",
@@ -40,7 +41,18 @@ PLAYERS = {
     "video",
     "human",
 }
-PLAYERS |= {"interrupts", "replaying", "gather", "figures", "cards", "report_page", "floorplan", "reports", "aggregate"}
+PLAYERS |= {
+    "interrupts",
+    "replaying",
+    "gather",
+    "figures",
+    "cards",
+    "films",
+    "report_page",
+    "floorplan",
+    "reports",
+    "aggregate",
+}
 ARCADE = {path.stem for path in (ROOT / "deploy" / "arcade").glob("*.py")} - {"__init__"}
 PLAYERS |= {"arcade.__init__"} | {f"arcade.{name}" for name in ARCADE}
 LIBRARY_NEEDS = {"numpy", "numba", "llvmlite"}  # numba's own compiler interface

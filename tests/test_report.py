@@ -17,9 +17,10 @@ from run_cases import ROOM
 
 from deploy import report
 from deploy.figures import DIM, INK, figures, pixels, png, svg
+from deploy.films import small_clip
 from deploy.gather import gather, joules
 from deploy.report import ReportRun, ReportSettings
-from deploy.report_page import page, small_clip, themed
+from deploy.report_page import page, themed
 from deploy.video import VideoScreen
 from rl.command import settings
 from rl.files import FormatError, write_json
