@@ -17,11 +17,13 @@ from fakes import PONG
 from deploy.chip import chip_named
 from deploy.compiled import Compiled, save_compiled
 from deploy.compiler import compile_spec
+from deploy.integer_spec import IntegerSpec, save_integers
 from deploy.spec import Head, StudentSpec, save_spec
+from distill.integers import IntegerNet
 from rl.checkpoint import PolicyCheckpoint, half, save_policy
 from rl.games import EnvSettings
 from rl.network import NetworkSettings, QNetwork
-from rl.stages import CHIP, STUDENT, TEACHER
+from rl.stages import CHIP, INT4, INT8, STUDENT, TEACHER
 
 ROOM = Path(__file__).resolve().parents[1]
 ENV = EnvSettings(4, 0.0, 30, False, 108_000)
@@ -50,11 +52,22 @@ def small_teacher(seed: int = 1, game: str = "Pong") -> PolicyCheckpoint:
     return PolicyCheckpoint(game, ACTIONS[game], ENV, NETWORK, params, {"frames": 1, "score": None})
 
 
+@cache
+def small_integers(bits: int, game: str = "Pong") -> IntegerSpec:
+    """The small teacher's integers, calibrated and not trained."""
+    net = IntegerNet(small_teacher(game=game), bits)
+    net.calibrate(torch.randint(256, (4, 21, 21, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)))
+    return net.export()
+
+
 def write_run(root: Path, game: str = "Pong") -> Path:
-    """Teacher, student and chip where the stages put them; returns the game's folder."""
+    """Teacher, students and chip where the stages put them; returns the game's folder."""
     save_policy(small_teacher(game=game), root / game / TEACHER)
     save_spec(small_student(game=game), root / game / STUDENT)
     save_compiled(small_chip(game=game), root / game / CHIP)
+    for stage, bits in ((INT8, 8), (INT4, 4)):
+        spec = small_integers(bits, game)
+        save_integers(spec, root / game / stage, {"teacher": small_teacher(game=game).digest})
     return root / game
 
 
