@@ -29,7 +29,7 @@ smoke = $(if $(filter smoke,$(SIZE)),smoke=$(1))
 ready := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow check play replay teacher rollouts distill integers compile verify score faults inspect publish report board bench pipeline clean
+.PHONY: help setup test test-slow check play replay teacher rollouts distill integers compile verify score faults inspect publish tour report board bench pipeline clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -95,6 +95,9 @@ inspect: $(ready) ## usage, places, activity, traffic and energy of a chip file:
 publish: $(ready) ## puts the models of GAMES and a card made from their reports under models/ (ten: models/Ten)
 	$(run) $(if $(findstring $(comma),$(games)),deploy.publish_many 'games=[$(games)]',deploy.publish game=$(games)) $(ARGS)
 
+tour: $(ready) ## from the screen to a spike to a vote in ten pictures: docs/tour/*.png of the GAME that ships
+	$(run) deploy.tour --game $(GAME) $(ARGS)
+
 report: $(ready) ## scores, costs, curves and clips on disk as one HTML page, runs/report/report.html
 	$(run) deploy.report $(call smoke,report) $(ARGS)
 
@@ -102,7 +105,7 @@ board: $(ready) ## TensorBoard on runs/: trainings, all players of a game under 
 	$(run) deploy.boards $(call smoke,board)
 	.venv/bin/tensorboard --logdir runs$(if $(filter smoke,$(SIZE)),/smoke) $(ARGS)
 
-bench: $(ready) ## measures side by side: NAME=emulator|mapping|placement|loop|teacher|ablation|codec|dataset
+bench: $(ready) ## measures side by side: NAME=emulator|mapping|placement|loop|teacher|distill|ablation|student_ablation|codec|dataset
 	$(run) bench.$(NAME) $(ARGS)
 
 pipeline: ## everything from nothing for GAME; SIZE=smoke takes the same path in minutes

@@ -61,7 +61,8 @@ def test_a_preset_fits_by_the_plain_rule_with_room_to_copy_its_input(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_compiles_onto_its_chip(name):
     actions, chip, cores = PRESETS[name]
-    used, there = unplaced(untrained(name, actions), CHIPS[chip], reduce=True)[1].total["cores"]
+    reduce = not name.startswith("many")  # minutes, where it is not needed to fit
+    used, there = unplaced(untrained(name, actions), CHIPS[chip], reduce=reduce)[1].total["cores"]
     assert used <= cores <= there
 
 

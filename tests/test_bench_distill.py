@@ -1,0 +1,67 @@
+"""The bench of distillation counts what a student computes and measures every preset against the machine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from distill_cases import prepared, student, tiny_run
+
+from bench import distill as bench
+from bench import teacher
+from distill.export import export
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Students and products too small to measure anything by."""
+    monkeypatch.setattr(teacher, "SIDE", 32)
+    monkeypatch.setattr(bench, "run_of", lambda preset, game, root: tiny_run(prepared(tmp_path, game)))
+    return tmp_path
+
+
+def test_multiply_adds_are_those_of_the_integers():
+    made = student()
+    spec = export(made)
+    convs = (spec.front, *spec.layers)
+    assert bench.multiply_adds(made) == sum(c.weights.size * c.out_shape[1] * c.out_shape[2] for c in convs)
+
+
+@pytest.mark.parametrize("preset", bench.PRESETS)
+def test_a_preset_is_measured_as_its_files_set_it(preset):
+    run = bench.run_of(preset, "Breakout", "somewhere")
+    assert (run.games, run.root) == (("Breakout",), "somewhere")
+    assert run.student.front_features == {"slim": 16, "middle": 32, "half": 48, "full": 64}[preset]
+
+
+def test_a_report_has_every_row_and_what_follows_from_the_medians(tiny):
+    rows, extra = bench.measure(("slim",), "Pong", str(tiny), bench.Effort(1, 2))
+    assert [row["unit"] for row in rows] == ["samples/s", "samples/s", "10^9 MAC/s"]
+    facts = extra["presets"]["slim"]
+    updates, steps, limit = (row["median"] for row in rows)
+    macs = bench.multiply_adds(student())
+    assert facts["share_of_limit"] == pytest.approx(updates * 3 * macs / 1e9 / limit)
+    assert facts["minutes_for_the_budget"] == pytest.approx(6 * 8 / steps / 60)
+
+
+def test_the_command_writes_its_report(tiny, monkeypatch):
+    monkeypatch.setattr(bench, "alone", lambda config, updates: 2.0 * updates)
+    bench.main(["--presets", "slim", "--runs=1", "--updates=3", "--root", str(tiny / "none"), f"--folder={tiny}"])
+    report = json.loads((tiny / "distill.json").read_text())
+    assert report["name"] == "distill" and report["rows"][0]["median"] == 6
+
+
+def test_a_whole_step_is_measured_while_the_student_plays(tmp_path, monkeypatch):
+    config = tiny_run(prepared(tmp_path, "Pong"), online_start_updates=50)
+    seen = []
+    kind = bench.Distiller
+
+    class Watched(kind):
+        def close(self):
+            seen.append(self.online[0].seen)
+            super().close()
+
+    monkeypatch.setattr(bench, "Distiller", Watched)
+    assert bench.whole(replace(config), 2) > 0
+    assert seen == [2 * (3 + 2)]
