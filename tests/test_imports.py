@@ -20,6 +20,7 @@ COMMANDS = {
     "play",
     "rerun",
     "report",
+    "tour",
     "boards",
     "publish",
     "publish_many",

@@ -83,6 +83,7 @@ PLAY = "deploy.play game={} play.player={} play.view={}"
         (["board"], ["deploy.boards", ".venv/bin/tensorboard --logdir runs"]),
         (["board", "SIZE=smoke", "ARGS=--port 1"],
          ["deploy.boards smoke=board", ".venv/bin/tensorboard --logdir runs/smoke --port 1"]),
+        (["tour", "ARGS=--out x"], ["deploy.tour --game Pong --out x"]),
         (["report"], ["deploy.report"]),
         (["report", "SIZE=smoke"], ["deploy.report smoke=report"]),
         (["bench"], ["bench.emulator"]),
