@@ -76,6 +76,9 @@ distill: $(ready) ## distils one student for GAMES (Pong,Breakout or ten)
 integers: $(ready) ## fine-tunes the integers of the teacher of GAME: BITS=8|4 (FAQ; ARGS=integers.steps=learned: LSQ)
 	$(run) distill.faq game=$(GAME) bits=int$(BITS) $(call smoke,integers) $(ARGS)
 
+finetune: $(ready) ## lets the distilled student of GAME learn on in the game; kept only where it is better
+	$(run) distill.finetune game=$(GAME) $(call smoke,finetune) $(ARGS)
+
 compile: $(ready) ## compiles the student of GAMES to a chip: CHIP=ns1e
 	$(run) deploy.build 'games=[$(games)]' chip.board=$(CHIP) $(call smoke,build) $(ARGS)
 
