@@ -31,13 +31,16 @@ START, END = "<!-- results: made by `make publish` from models/*/card.json -->",
 COLUMNS = {"teacher": "teacher", "student": "student", "int8": "8-bit", "int4": "4-bit", "chip": "chip"}
 
 
-def first_episode(game: str, root: str, rules: Mapping[str, Any]) -> Replay:
-    """The chip's first episode on the protocol's seed, without random actions; at most three minutes of it."""
+def first_episode(game: str, root: str, rules: Mapping[str, Any], student: str | None = None) -> Replay:
+    """The chip's first episode on the protocol's seed, without random actions; at most three minutes of it.
+
+    `student` as of `deploy.players.make_player`.
+    """
     env, seed = build(EnvSettings, rules["env"], "protocol.env"), int(rules["seed"])
     own = ScalarGame(game, env, seed)
-    player = make_player("chip", game, own.actions, root, seed, frozenset)
-    models = model_digests(game, root, ["chip"])
-    played = played_with(game, "chip", None, env, seed, own.actions, models)
+    player = make_player("chip", game, own.actions, root, seed, frozenset, None, student)
+    models = model_digests(game, root, ["chip"], student)
+    played = played_with(game, "chip", student, env, seed, own.actions, models)
     return record_episode(own, player, played, REPLAY_FRAMES // env.frames_per_step)
 
 

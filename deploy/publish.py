@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,12 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from deploy.cards import energy_of, first_episode, results, with_results
 from deploy.compiled import load_compiled
+from deploy.gather import joules
 from deploy.integer_spec import load_integers
+from deploy.replay import save_replay
+from deploy.replaying import REPLAY
 from deploy.spec import load_spec
 from deploy.verification import need_same_student
 from rl.checkpoint import load_policy
@@ -22,9 +25,7 @@ from rl.settings import SettingsError
 from rl.stages import CHIP, INT4, INT8, MODELS, SHIPPED, STUDENT, TEACHER
 
 REPORTS = ("teacher", "rollouts", "student", "chip", "score/nature")
-BESIDE = ("teacher", "student", "chip")
 INTEGERS = (INT8, INT4)
-START, END = "<!-- results: made by `make publish` from models/*/card.json -->", "<!-- end of results -->"
 
 
 @dataclass(frozen=True)
@@ -104,38 +105,22 @@ def card_text(facts: Mapping[str, Any]) -> str:
         f"digest `{student['spec'][:16]}`",
         f"- chip: {total['cores'][0]:,} of {total['cores'][1]:,} cores, votes after {chip['latency_ticks']} ticks; "
         f"digest `{chip['graph'][:16]}`",
+        *_energy(chip),
+        f"- replay: `make replay GAME={facts['game']}`",
         "",
         "Made by: " + ", ".join(f"`{command}`" for command in facts["commands"]) + ".",
     ]
     return "\n".join(rows) + "\n"
 
 
-HEADINGS = ("game", "teacher", "student", "chip", "chip of teacher", "cores", "latency", "episodes")
-
-
-def results(models: Path) -> str:
-    """The README's table: one row a shipped game."""
-    rows = [HEADINGS, ("---",) * len(HEADINGS)]
-    rows += [_row(read_json(path)) for path in sorted(models.glob("*/card.json"))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _row(facts: Mapping[str, Any]) -> tuple[str, ...]:
-    scores, chip = facts["scores"], facts["chip"]
-    means = (f"{s['mean']:.2f} ({s['low']:.2f} .. {s['high']:.2f})" for s in (scores[p] for p in BESIDE))
-    share = scores["chip"]["of_teacher"]
-    used, there = chip["usage"]["total"]["cores"]
-    name = f"[{facts['game']}](models/{facts['game']}/card.md)"
-    of = "-" if share is None else f"{share:.3f}"
-    latency, episodes = f"{chip['latency_ticks']} ticks", str(facts["protocol"]["episodes"])
-    return (name, *means, of, f"{used:,} of {there:,}", latency, episodes)
-
-
-def with_results(text: str, table: str) -> str:
-    """A README with the table between its two marks renewed."""
-    if START not in text or END not in text:
-        raise SettingsError(f"README.md: the marks {START!r} and {END!r} are missing; put them back")
-    return re.sub(re.escape(START) + ".*?" + re.escape(END), lambda _: f"{START}\n{table}\n{END}", text, flags=re.S)
+def _energy(chip: Mapping[str, Any]) -> Iterator[str]:
+    """A line, where the card tells the energy; older ones do not."""
+    if "energy" in chip:
+        whole, each = chip["energy"]["whole"], 1e3 * joules(chip["energy"])
+        yield (
+            f"- energy, an estimate from published constants: {1e3 * whole['static_w']:.0f} mW static and "
+            f"{1e3 * whole['active_a_w']:.0f} mW active, {each:.1f} mJ a decision"
+        )
 
 
 def command(config: PublishRun) -> int:
@@ -146,7 +131,10 @@ def command(config: PublishRun) -> int:
     need_whole(folder, reports)
     for stage in shipping(reports):
         write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
+    replay = first_episode(config.name, config.root, reports["score/nature"]["protocol"])
+    save_replay(replay, target / REPLAY)
     facts = card(config.name, reports)
+    facts["chip"]["energy"] = energy_of(replay, config.root)
     write_json(target / "card.json", facts)
     write_whole(target / "card.md", card_text(facts).encode())
     readme = MODELS.parent / "README.md"

@@ -14,7 +14,9 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from deploy.cards import first_episode
 from deploy.compiled import load_compiled
+from deploy.replay import save_replay
 from deploy.spec import load_spec
 from deploy.verification import need_same_student
 from rl.checkpoint import load_policy
@@ -164,6 +166,8 @@ def command(config: PublishManyRun) -> int:
     need_whole(config, reports, scores)
     for stage in (STUDENT, CHIP):
         write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
+    for game in config.games:
+        save_replay(first_episode(game, config.root, scores[game]["protocol"], name), target / f"{game}.replay.npz")
     facts = card(config, reports, scores)
     write_json(target / CARD, facts)
     write_whole(target / "card.md", card_text(name, facts).encode())

@@ -34,7 +34,7 @@ from rl.manifest import versions
 from rl.settings import SettingsError, build
 
 # Players of integers alone: on every machine they think the same. Of all others only the actions are played again.
-REPEATABLE = ("chip", "spec", "student")
+REPEATABLE = ("chip", "spec", "student", "int8", "int4")
 REPLAY = "replay.npz"  # its name beside a run's video, and in models/
 
 

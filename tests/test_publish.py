@@ -11,8 +11,10 @@ from run_cases import write_run
 from deploy import publish
 from deploy.build import BuildRun, ChipSettings
 from deploy.build import command as build
+from deploy.cards import END, START, results, with_results
 from deploy.compiled import load_compiled
-from deploy.publish import END, START, PublishRun, command, results, with_results
+from deploy.publish import PublishRun, command
+from deploy.replay import load_replay
 from deploy.score import model_digests
 from deploy.spec import load_spec, save_spec
 from rl.checkpoint import load_policy
@@ -31,7 +33,7 @@ def run_folder(tmp_path, monkeypatch) -> Path:
     folder = write_run(root)
     policy, (spec, _) = load_policy(folder / TEACHER), load_spec(folder / STUDENT)
     save_spec(spec, folder / STUDENT, {"teachers": {"Pong": policy.digest}})
-    assert build(BuildRun(("Pong",), str(root), ChipSettings("ns1e", 0, 1, (), 33, ()))) == 0
+    assert build(BuildRun(("Pong",), str(root), ChipSettings("ns1e", 0, 1, (), 33, (), splitters=True))) == 0
     teacher = {"policy": policy.digest, "policy_frames": 4800, "frames": 5000, "wall_s": 120.0, "settings": {}}
     write_json(folder / "teacher/report.json", teacher)
     write_json(folder / "rollouts/report.json", {"decisions": 1234, "bytes_per_decision": 44.6})
@@ -57,12 +59,17 @@ def publish_run(folder: Path) -> PublishRun:
 def test_what_ships_is_the_run_to_the_byte_with_a_card_and_a_row_in_the_readme(run_folder, tmp_path):
     assert command(publish_run(run_folder)) == 0
     ships = tmp_path / "ships/models/Pong"
-    for stage, name in SHIPPED.items():
-        assert (ships / name).read_bytes() == (run_folder / stage).read_bytes()
+    for stage in (TEACHER, STUDENT, CHIP):
+        assert (ships / SHIPPED[stage]).read_bytes() == (run_folder / stage).read_bytes()
     card = read_json(ships / "card.json")
     assert card["scores"]["chip"]["returns"] == [17.0, 20.0]
     assert card["chip"]["graph"] == load_compiled(run_folder / CHIP)[0].digest
+    replay = load_replay(ships / "replay.npz")
+    assert (replay.played.game, replay.played.player, replay.played.seed) == ("Pong", "chip", 5000)
+    energy = card["chip"]["energy"]
+    assert energy["whole"]["cores"] == card["chip"]["usage"]["total"]["cores"][0] and energy["pass_a_j"] > 0
     text = (ships / "card.md").read_text()
+    assert "mJ a decision" in text and "make replay GAME=Pong" in text
     assert "| teacher | 20.00 |" in text
     assert "2 episodes each on seeds 5000 and up, epsilon 0.01" in text
     readme = (tmp_path / "ships/README.md").read_text()

@@ -341,25 +341,32 @@ def test_play_leaves_a_replay_and_both_commands_write_below_their_root_alone(tmp
 # What ships
 
 
-SHIPPED = sorted(path.parent.name for path in MODELS.glob("*/chip.npz"))
+# A student of one game leaves replay.npz, one of several a replay for each of its games.
+SHIPPED = [str(path.relative_to(MODELS)) for path in sorted(MODELS.glob("*/*replay.npz"))]
 
 
-@pytest.mark.parametrize("game", SHIPPED)
-def test_the_replay_that_ships_with_a_game_still_matches(game):
-    path = MODELS / game / "replay.npz"
+def test_every_game_that_ships_has_a_replay():
+    alone = {f"{path.parent.name}/replay.npz" for path in MODELS.glob("*/card.json")}
+    several = {f"{path.parent.name}/{game}.replay.npz" for path in MODELS.glob("*/several.json")
+               for game in json.loads(path.read_text())["games"]}  # fmt: skip
+    assert alone and alone | several == set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_replay_that_ships_with_a_game_still_matches(name):
+    path = MODELS / name
     replay = load_replay(path)
     assert replay.played.player == "chip" and replay.thinks and path.stat().st_size < 20_000
-    own = ScalarGame(game, env_of(replay), replay.played.seed)
-    check = thinker_of(replay, own, "no/such/runs")
-    reel = Reel(replay, str(path), own, check)
+    own = ScalarGame(replay.played.game, env_of(replay), replay.played.seed)
+    reel = Reel(replay, name, own, thinker_of(replay, own, "no/such/runs"))
     for at in (len(replay) - 1, 0, *range(50, len(replay), 211)):
         reel.at(at)  # the last one plays them all
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("game", SHIPPED)
-def test_every_thought_of_the_replay_that_ships_still_matches(game):
-    replay = load_replay(MODELS / game / "replay.npz")
-    own = ScalarGame(game, env_of(replay), replay.played.seed)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_thought_of_the_replay_that_ships_still_matches(name):
+    replay = load_replay(MODELS / name)
+    own = ScalarGame(replay.played.game, env_of(replay), replay.played.seed)
     thinker = thinker_of(replay, own, "no/such/runs")
-    assert len(list(check_replay(replay, game, own, thinker))) == len(replay)
+    assert len(list(check_replay(replay, name, own, thinker))) == len(replay)
