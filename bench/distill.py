@@ -28,7 +28,7 @@ from bench.teacher import products
 from deploy.spec import Head
 from distill.convolve import sides
 from distill.distiller import Distiller
-from distill.learner import Goal, Learner
+from distill.learner import Goal, Learner, imitation
 from distill.settings import DistillRun
 from distill.sources import Lesson
 from distill.student import Student
@@ -86,7 +86,7 @@ def alone(config: DistillRun, updates: int) -> float:
     """Samples a second of updates on one random batch."""
     own, learner = config.distill, made(config)
     cells = torch.randint(256, (own.batch, CELLS, CELLS, CHANNELS), dtype=torch.uint8)
-    lesson, goal = Lesson(cells, torch.randn(own.batch, len(ACTIONS))), Goal("kl", 1.0, own.learning_rate, 0)
+    lesson, goal = Lesson(cells, torch.randn(own.batch, len(ACTIONS))), Goal(imitation("kl", 1.0), own.learning_rate, 0)
     return own.batch * updates_a_second(lambda: learner.finish(learner.begin([lesson], goal), goal), updates)
 
 

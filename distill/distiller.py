@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deploy.spec import Head, StudentSpec
 from distill.export import export
-from distill.learner import Goal, Learner
+from distill.learner import Goal, Learner, imitation
 from distill.settings import DistillRun, rate_at, temperature_at
 from distill.sources import Lesson, Online, Recorded, joined
 from distill.student import Student, recalibrate
@@ -83,7 +83,8 @@ class Distiller:
     def step(self) -> dict[str, float]:
         """One update on lessons of every game; what it saw. While gradients are computed the student plays on."""
         start, own = time.monotonic(), self._own
-        goal = Goal(own.loss, temperature_at(self.update, own), rate_at(self.update, own), self.update)
+        loss = imitation(own.loss, temperature_at(self.update, own))
+        goal = Goal(loss, rate_at(self.update, own), self.update)
         parts = self.learner.begin(self._lessons(self.update), goal)
         self._play()
         self._drawn = (self.update + 1, self._lessons(self.update + 1))

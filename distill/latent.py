@@ -24,15 +24,16 @@ def save_latent(student: Student, settings: StudentSettings, spec_digest: str, p
     write_tensors(path, KIND, facts, student.state_dict())
 
 
-def load_latent(path: Path) -> tuple[Student, str]:
-    """Read (student in evaluation mode, digest of its spec); raises FormatError."""
+def load_latent(path: Path) -> tuple[Student, str, StudentSettings]:
+    """Read (student in evaluation mode, digest of its spec, its shape); raises FormatError."""
     facts, tensors = read_tensors(path, KIND)
     try:
         shape = {"front_features": facts["front_features"], "layers": facts["layers"]}
         shape |= {name: facts.get(name, getattr(StudentSettings, name)) for name in NEWER}
         heads = tuple(Head(h["game"], tuple(h["actions"]), h["start"]) for h in facts["heads"])
-        student = Student(build(StudentSettings, shape, "student"), heads)
+        settings = build(StudentSettings, shape, "student")
+        student = Student(settings, heads)
         student.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as cause:
         raise FormatError(f"{path}: no legal student ({cause}); distil it again") from cause
-    return student.eval(), facts["spec"]
+    return student.eval(), facts["spec"], settings

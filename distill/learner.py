@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,10 +23,15 @@ from rl.parallel import ALONE, Team
 class Goal:
     """What an update is for."""
 
-    loss: str
-    temperature: float
+    loss: Callable[[Tensor, Lesson], Tensor]  # of logits [B, A], averaged over the batch
     rate: float  # of the hidden weights
     update: int  # its number, for messages
+
+
+def imitation(loss: str, temperature: float) -> Callable[[Tensor, Lesson], Tensor]:
+    """A loss of distillation by name, in each lesson's own unit."""
+    own = chosen(loss, temperature)
+    return lambda logits, lesson: own(logits, lesson.q / lesson.unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +107,10 @@ class Learner:
         if seat is self._table.seats[0]:
             self._fired = [level.detach() for level in levels]
         parts = torch.split(self.student.count(levels[-1].permute(0, 3, 1, 2)), [len(own.q) for own in lessons])
-        loss_of = chosen(goal.loss, goal.temperature)
         losses, same = [], 0.0
         for head, (votes, lesson, size) in enumerate(zip(parts, lessons, sizes, strict=True)):
             logits, share = self.student.logits(votes, head), len(votes) / size / len(sizes)
-            losses.append(loss_of(logits, lesson.q / lesson.unit) * share)
+            losses.append(goal.loss(logits, lesson) * share)
             if not torch.isfinite(losses[-1]):
                 labels = not torch.isfinite(lesson.q).all()
                 what = "values" if labels else "loss"

@@ -67,7 +67,7 @@ def command(config: VerifyRun) -> int:
     if not latent.exists():
         print(f"student: only its integers are here ({path}); they are the student, the cores are compared with them")
         return 0
-    student, digest = load_latent(latent)
+    student, digest, _ = load_latent(latent)
     if not digest == spec.digest == export(student).digest:
         raise SettingsError(f"{latent}: folds to another spec than {path}; run make distill again")
     total, unfolded = 0, 0

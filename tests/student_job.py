@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from distill_cases import SMALL, heads, stacks
 
-from distill.learner import Goal, Learner
+from distill.learner import Goal, Learner, imitation
 from distill.sources import Lesson
 from distill.student import Student, StudentSettings
 from rl.frames import stack_blocks
 from rl.parallel import ALONE, Team, team
 
 ROWS = (10, 6)  # of each game
-GOAL = Goal("kl", 0.5, 0.0625, 0)
+GOAL = Goal(imitation("kl", 0.5), 0.0625, 0)
 
 
 def lessons() -> list[Lesson]:

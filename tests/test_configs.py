@@ -26,6 +26,7 @@ from deploy.rerun import ReplayRun
 from deploy.score import ScoreRun
 from deploy.verify import VerifyRun
 from distill import verify as distill_verify
+from distill.finetune import FinetuneRun
 from distill.faq import IntegerRun
 from distill.train import DistillRun
 from rl.collect import RolloutRun
@@ -38,6 +39,7 @@ KINDS = {
     "teacher": [TeacherRun],
     "rollouts": [RolloutRun],
     "distill": [DistillRun],
+    "finetune": [FinetuneRun],
     "integers": [IntegerRun],
     "build": [BuildRun],
     "verify": [VerifyRun, distill_verify.VerifyRun],
@@ -56,7 +58,7 @@ MODULES = {
     "deploy.play": "play",
 }
 # The others take games=[...].
-ONE_GAME = ("teacher", "rollouts", "integers", "score", "faults", "play", "replay", "publish")
+ONE_GAME = ("teacher", "rollouts", "finetune", "integers", "score", "faults", "play", "replay", "publish")
 GAMES = (*sorted(path.stem for path in (CONF / "game").glob("*.yaml")), "Zaxxon")  # the last has no file
 ROOTS = [(root, game) for root in KINDS for game in (GAMES if root in ONE_GAME else GAMES[:1])]
 

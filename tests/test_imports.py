@@ -59,7 +59,7 @@ PLAYERS |= {"arcade.__init__"} | {f"arcade.{name}" for name in ARCADE}
 LIBRARY_NEEDS = {"numpy", "numba", "llvmlite"}  # numba's own compiler interface
 
 RL_COMMANDS = {"rl.train", "rl.collect"}
-HYDRA_COMMANDS = RL_COMMANDS | {"distill.train", "distill.verify", "distill.faq"}
+HYDRA_COMMANDS = RL_COMMANDS | {"distill.train", "distill.finetune", "distill.verify", "distill.faq"}
 HYDRA_COMMANDS |= {f"deploy.{name}" for name in COMMANDS}
 CONFIG = {"hydra", "omegaconf"}
 # The spec, and the rules by which a student's cores and energy are predicted while it trains.

@@ -111,13 +111,13 @@ def test_blocks_of_all_pictures_count_against_the_inputs_of_a_core() -> None:
 def test_a_latent_file_keeps_the_history_and_older_ones_have_none(tmp_path: Path) -> None:
     made, own = trained_looking(3), StudentSettings(4, LAYERS, 3)
     save_latent(made, own, export(made).digest, tmp_path / "l.safetensors")
-    read, digest = load_latent(tmp_path / "l.safetensors")
+    read, digest, _ = load_latent(tmp_path / "l.safetensors")
     assert (read.history, export(read).digest) == (3, digest)
     plain = trained_looking(1)
     save_latent(plain, StudentSettings(4, LAYERS, 1), export(plain).digest, tmp_path / "l.safetensors")
     facts, tensors = read_tensors(tmp_path / "l.safetensors", KIND)
     write_tensors(tmp_path / "l.safetensors", KIND, {k: v for k, v in facts.items() if k != "history"}, tensors)
-    read, digest = load_latent(tmp_path / "l.safetensors")
+    read, digest, _ = load_latent(tmp_path / "l.safetensors")
     assert (read.history, export(read).digest) == (1, digest)
 
 

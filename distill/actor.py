@@ -1,0 +1,113 @@
+"""The student in the game itself: rollouts of its own policy, and what each action was worth beyond expectation.
+
+What a state is worth is said by the teacher's values: a critic that is there already. Rewards are clipped and a lost
+life ends an episode, as when it learned them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distill.loss import kl
+from distill.sources import Lesson
+from rl.checkpoint import PolicyCheckpoint
+from rl.frames import BlockStacks, Frames, blocks
+from rl.games import EnvSettings, VectorGame
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Played(Lesson):
+    """Decisions that were played."""
+
+    action: Tensor | None = None  # [B] i64
+    advantage: Tensor | None = None  # [B] float32: what the action was worth beyond the state's value
+
+    def cut(self, start: int, stop: int) -> Played:
+        assert self.action is not None
+        assert self.advantage is not None
+        part = slice(start, stop)
+        return Played(self.cells[part], self.q[part], self.unit, self.action[part], self.advantage[part])
+
+
+def advantages(reward: F32, discount: F32, value: F32, trace: float) -> F32:
+    """Generalised advantages [T, B] (Schulman et al. 2016, equation 16) of rewards and discounts [T, B].
+
+    value [T+1, B]; a discount of 0 ends an episode: nothing behind it counts.
+    """
+    found, ahead = np.zeros_like(reward), np.zeros_like(reward[0])
+    for t in reversed(range(len(reward))):
+        ahead = reward[t] + discount[t] * (value[t + 1] + trace * ahead) - value[t]
+        found[t] = ahead
+    return found
+
+
+def policy_gradient(entropy: float, anchor: float, temperature: float) -> Callable[[Tensor, Lesson], Tensor]:
+    """Loss of played decisions: -advantage * ln pi(action), less entropy, plus the pull of the teacher's labels."""
+
+    def loss(logits: Tensor, lesson: Lesson) -> Tensor:
+        assert isinstance(lesson, Played)
+        assert lesson.action is not None
+        log = F.log_softmax(logits, dim=1)
+        chosen = log.gather(1, lesson.action[:, None])[:, 0]
+        spread = -(log.exp() * log).sum(dim=1)
+        own = -(lesson.advantage * chosen + entropy * spread).mean()
+        return own + anchor * kl(logits, lesson.q / lesson.unit, temperature) if anchor else own
+
+    return loss
+
+
+class Actor:
+    """Plays many games in lockstep by a softmax policy; hands out what it played."""
+
+    def __init__(self, teacher: PolicyCheckpoint, env: EnvSettings, envs: int, seed: int) -> None:
+        self._teacher = teacher.build()
+        self._games = VectorGame(teacher.game, env, envs, seed, 1)
+        teacher.require(teacher.game, self._games.actions, "finetune")
+        self._rng = np.random.default_rng(seed)
+        self._stacks = BlockStacks(blocks(self._games.first))
+        self._open, self.returns = np.zeros(envs), list[float]()
+
+    def rollout(self, logits_of: Callable[[Frames], Tensor], steps: int, gamma: float, trace: float) -> Played:
+        """`steps` of every game as one lesson [steps * envs]; advantages have mean 0 and deviation 1."""
+        cells, values, actions, rewards, discounts = [], [], [], [], []
+        for _ in range(steps):
+            stacks = self._stacks.now
+            policy = F.softmax(logits_of(stacks).double(), dim=1).numpy()
+            action = (policy.cumsum(axis=1) > self._rng.random((len(policy), 1))).argmax(axis=1)
+            cells.append(stacks)
+            values.append(self._values())
+            actions.append(action)
+            step = self._games.step(action)
+            over = step.ended | step.life_lost
+            rewards.append(np.clip(step.reward, -1, 1).astype(np.float32))
+            discounts.append(np.where(over, 0, gamma).astype(np.float32))
+            self._stacks.push(blocks(step.first), step.ended)
+            self._count(step.reward, step.ended)
+        value = np.stack([*values, self._values()]).max(axis=2)
+        found = advantages(np.stack(rewards), np.stack(discounts), value, trace).ravel()
+        found = (found - found.mean()) / (found.std() + 1e-6)
+        q = torch.from_numpy(np.concatenate(values))
+        own = (torch.from_numpy(np.concatenate(part)) for part in (cells, actions))
+        return Played(next(own), q, 1.0, next(own), torch.from_numpy(found))
+
+    def _values(self) -> F32:
+        """The teacher's [B, A] of the pictures that are shown."""
+        with torch.no_grad():
+            return self._teacher(torch.from_numpy(self._stacks.now)).numpy()  # type: ignore[no-any-return]
+
+    def _count(self, reward: NDArray[np.floating], ended: NDArray[np.bool_]) -> None:
+        self._open += reward
+        self.returns = [*self.returns, *self._open[ended].tolist()][-20:]
+        self._open[ended] = 0
+
+    def close(self) -> None:
+        self._games.close()

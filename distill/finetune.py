@@ -1,0 +1,321 @@
+"""make finetune: the distilled student learns on in the game itself; what comes out is kept only where it is better.
+
+Policy gradient through the surrogate. The best of many evaluations is then played against the student it began as, on
+seeds that chose neither; it takes that one's place only where it scores more.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from deploy.spec import StudentSpec, load_spec, save_spec
+from distill.actor import Actor, Played, policy_gradient
+from distill.export import export
+from distill.judge import folded_act
+from distill.latent import load_latent, save_latent
+from distill.learner import Goal, Learner
+from distill.sources import spread
+from distill.student import Student, StudentSettings, recalibrate
+from rl.board import Board, Ticker
+from rl.checkpoint import load_optimiser, load_policy, optimiser_tensors, read_tensors, write_tensors
+from rl.command import Stop, launch, only_one, run, settings
+from rl.files import read_json, write_json
+from rl.frames import Frames
+from rl.games import EnvSettings
+from rl.manifest import versions
+from rl.scores import Protocol, Score, evaluate
+from rl.settings import SettingsError, need
+from rl.stages import STUDENT, TEACHER, find
+
+STATE = "spikecade-finetuning"
+CHOOSING, PROVING = 3_000_017, 4_000_037  # first seeds of the evaluations that choose, and of the one that decides
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """See conf/finetune.yaml."""
+
+    seed: int
+    updates: int
+    envs: int
+    rollout_steps: int
+    batch: int
+    learning_rate: float
+    gamma: float
+    trace: float
+    entropy: float
+    anchor: float
+    temperature: float
+    hysteresis: float
+    surrogate_width: float
+    threads: int
+    bf16: bool
+    log_updates: int
+    checkpoint_s: float
+    eval_updates: int
+    eval_episodes: int
+    report_episodes: int
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        counts = "updates envs rollout_steps batch threads log_updates eval_updates eval_episodes report_episodes"
+        for name in counts.split():
+            need(getattr(self, name) >= 1, f"finetune.{name}", getattr(self, name), "1 or more")
+        for name in ("gamma", "trace", "epsilon"):
+            need(0 <= getattr(self, name) <= 1, f"finetune.{name}", getattr(self, name), "0 to 1")
+        for name in ("entropy", "anchor"):
+            need(getattr(self, name) >= 0, f"finetune.{name}", getattr(self, name), "0 or more")
+        for name in ("learning_rate", "temperature"):
+            need(getattr(self, name) > 0, f"finetune.{name}", getattr(self, name), "above 0")
+        rows = self.envs * self.rollout_steps
+        need(rows % self.batch == 0, "finetune.batch", self.batch, f"a divisor of envs * rollout_steps ({rows})")
+
+
+@dataclass(frozen=True)
+class FinetuneRun:
+    """The command's settings."""
+
+    name: str
+    root: str
+    env: EnvSettings
+    finetune: FinetuneSettings
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.root) / self.name / "finetuned"
+
+    @property
+    def distilled(self) -> Path:
+        return Path(self.root) / self.name / "student"
+
+
+class Finetuner:
+    """A student that plays, its optimiser, and the lessons that its play gives."""
+
+    def __init__(self, config: FinetuneRun) -> None:
+        own = self._own = config.finetune
+        torch.set_num_threads(own.threads)
+        self.config = config
+        self.teacher = load_policy(find(TEACHER, config.name, config.root))
+        student, self.settings, self.begun = start_of(config)
+        self.head = next(i for i, head in enumerate(student.heads) if head.game == config.name)
+        student.tune(own.hysteresis, own.surrogate_width)
+        self.learner = Learner(student, own.learning_rate, own.threads, own.bf16)
+        self._actor = Actor(self.teacher, config.env, own.envs, own.seed)
+        self._rng = np.random.default_rng(own.seed)
+        self._parts: list[Played] = []
+        self._newest: list[Tensor] = []  # pictures of the last rollouts, to take statistics from
+        self._unit = 0.0
+        self.update, self.wall_s = 0, 0.0
+        self.best: float | None = None
+
+    @property
+    def student(self) -> Student:
+        return self.learner.student
+
+    def step(self) -> dict[str, float]:
+        """One update on some of the newest rollout; a new one is played where that is used up."""
+        start, own = time.monotonic(), self._own
+        if not self._parts:
+            self._parts = self._play()
+        lesson = self._parts.pop()
+        loss = policy_gradient(own.entropy, own.anchor, own.temperature)
+        goal = Goal(loss, own.learning_rate * (1 - self.update / own.updates), self.update)
+        told = self.learner.finish(self.learner.begin([lesson], goal), goal)
+        self.update += 1
+        self.wall_s += time.monotonic() - start
+        return told
+
+    def _play(self) -> list[Played]:
+        own = self._own
+        played = self._actor.rollout(self._logits, own.rollout_steps, own.gamma, own.trace)
+        self._unit = self._unit or spread(played.q.numpy())
+        assert played.action is not None
+        assert played.advantage is not None
+        order = torch.from_numpy(self._rng.permutation(len(played.q)))
+        mixed = Played(played.cells[order], played.q[order], self._unit, played.action[order], played.advantage[order])
+        self._newest = [*self._newest, mixed.cells][-4:]
+        return [mixed.cut(at, at + own.batch) for at in range(0, len(order), own.batch)]
+
+    def _logits(self, stacks: Frames) -> Tensor:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self._own.bf16):
+            *_, last = self.student.levels(torch.from_numpy(stacks), None)
+            return self.student.logits(self.student.count(last.permute(0, 3, 1, 2)), self.head)
+
+    def folded(self) -> StudentSpec:
+        """The student as integers, its statistics taken anew from its newest play."""
+        recalibrate(self.student, [part for cells in self._newest for part in cells.split(self._own.batch)])
+        spec = export(self.student)
+        self.student.train()
+        return spec
+
+    def own_score(self) -> dict[str, float]:
+        """Mean of the newest returns of its play, once an episode has ended."""
+        return {f"online/{self.config.name}": float(np.mean(self._actor.returns))} if self._actor.returns else {}
+
+    def save(self, path: Path) -> None:
+        tensors = {f"student.{k}": v for k, v in self.student.state_dict().items()}
+        tensors |= optimiser_tensors(self.learner.optimiser)
+        facts = {"update": self.update, "wall_s": self.wall_s, "best": self.best, "begun": self.begun.digest}
+        write_tensors(path, STATE, facts, tensors)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a saved state; the games begin new episodes."""
+        facts, tensors = read_tensors(path, STATE)
+        if facts["begun"] != self.begun.digest:
+            raise SettingsError(f"{path}: begun from another student; remove {path.parent} to begin anew")
+        self.student.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("student.")})
+        load_optimiser(self.learner.optimiser, tensors)
+        self.update, self.wall_s, self.best = facts["update"], facts["wall_s"], facts["best"]
+
+    def close(self) -> None:
+        self._actor.close()
+
+
+def start_of(config: FinetuneRun) -> tuple[Student, StudentSettings, StudentSpec]:
+    """The distilled student with its hidden weights; a run that replaced it goes on from the one it began as."""
+    folder = config.folder / "before" if (config.folder / "before").exists() else config.distilled
+    path = folder / "latent.safetensors"
+    if not path.exists():
+        find(STUDENT, config.name, config.root)
+        raise SettingsError(
+            f"{path}: missing; only integers are here, which cannot learn on; run make distill GAMES={config.name}"
+        )
+    student, digest, shape = load_latent(path)
+    spec, _ = load_spec(folder / "student.npz")
+    if spec.digest != digest:
+        raise SettingsError(f"{path}: folds to another spec than student.npz; run make distill again")
+    return student.train(), shape, spec
+
+
+def score(config: FinetuneRun, spec: StudentSpec, episodes: int, seed: int) -> Score:
+    """A folded student in the game."""
+    own = config.finetune
+    rules = Protocol("nature", config.env, own.epsilon, episodes, seed)
+    return evaluate(folded_act(spec, config.name), config.name, rules, own.threads, "student")
+
+
+def finetune(config: FinetuneRun, tuner: Finetuner, board: Board, stop: Stop) -> bool:
+    """Run to the end of the budget or to a signal; True when the job is done."""
+    own, folder = config.finetune, config.folder
+    if tuner.best is None:
+        tuner.best = score(config, tuner.begun, own.eval_episodes, CHOOSING).mean
+        print(f"update 0: score {tuner.best:.2f}, what is to be passed")
+    ticker, saved_s = Ticker(own.updates, tuner.update, unit="updates"), time.monotonic()
+    while tuner.update < own.updates and not stop:
+        told = tuner.step()
+        if tuner.update % own.log_updates == 0:
+            told |= tuner.own_score()
+            board.write(tuner.update, told | tuner.learner.health(), tuner.wall_s)
+            ticker.show(tuner.update, "  ".join(f"{k.split('/')[-1]} {v:.4f}" for k, v in told.items()))
+        judged = tuner.update % own.eval_updates == 0 or tuner.update == own.updates
+        if judged:
+            ticker.say(_keep_best(config, tuner, board))
+        if judged or time.monotonic() - saved_s >= own.checkpoint_s:
+            tuner.save(folder / "state.safetensors")
+            saved_s = time.monotonic()
+    tuner.save(folder / "state.safetensors")
+    return tuner.update >= own.updates
+
+
+def _keep_best(config: FinetuneRun, tuner: Finetuner, board: Board) -> str:
+    spec = tuner.folded()
+    found = score(config, spec, config.finetune.eval_episodes, CHOOSING)
+    assert tuner.best is not None
+    board.write(tuner.update, {"eval/mean_reward": found.mean, f"eval/{config.name}": found.mean}, tuner.wall_s)
+    if found.mean > tuner.best:
+        tuner.best = found.mean
+        save_latent(tuner.student, tuner.settings, spec.digest, config.folder / "latent.safetensors")
+        origin = {"teachers": {config.name: tuner.teacher.digest}, "finetuned_from": tuner.begun.digest}
+        more = {"update": tuner.update, "wall_s": tuner.wall_s, "env": asdict(config.env), "versions": versions()}
+        save_spec(spec, config.folder / "student.npz", origin | more)
+    return f"update {tuner.update}: score {found.mean:.2f} (best {tuner.best:.2f})"
+
+
+def report(config: FinetuneRun, tuner: Finetuner) -> dict[str, Any]:
+    """Play the best against what it began as, on seeds that chose neither; the better one is the student."""
+    own, path = config.finetune, config.folder / "student.npz"
+    before = score(config, tuner.begun, own.report_episodes, PROVING)
+    after = score(config, load_spec(path)[0], own.report_episodes, PROVING) if path.exists() else None
+    better = after is not None and after.mean > before.mean
+    facts = {
+        "what": "finetuned",
+        "game": config.name,
+        "begun": tuner.begun.digest,
+        "before": before.to_json(),
+        "after": after.to_json() if after else None,
+        "taken": better,
+        "updates": tuner.update,
+        "wall_s": tuner.wall_s,
+        "settings": asdict(config),
+        "versions": versions(),
+    }
+    write_json(config.folder / "report.json", facts)
+    if better:
+        promote(config, facts)
+    return facts
+
+
+def promote(config: FinetuneRun, facts: dict[str, Any]) -> None:
+    """The finetuned student becomes the game's; the one it began as is kept beside it."""
+    before = config.folder / "before"
+    before.mkdir(exist_ok=True)
+    for name in ("latent.safetensors", "student.npz", "report.json"):
+        there = config.distilled / name
+        if there.exists() and not (before / name).exists():
+            (before / name).write_bytes(there.read_bytes())
+    spec, origin = load_spec(config.folder / "student.npz")
+    told = before / "report.json"
+    own = {"spec": spec.digest, "origin": origin, "finetuned": {k: facts[k] for k in ("begun", "updates", "wall_s")}}
+    own |= {"scores": {config.name: facts["after"]}}
+    # Hidden weights first: a spec without them can be distilled on from nothing.
+    (config.distilled / "latent.safetensors").write_bytes((config.folder / "latent.safetensors").read_bytes())
+    save_spec(spec, config.distilled / "student.npz", origin)
+    if told.exists():
+        write_json(config.distilled / "report.json", read_json(told) | own)
+
+
+def command(config: FinetuneRun, text: str) -> int:
+    folder = config.folder
+    with only_one(folder):
+        stop = Stop()
+        tuner = Finetuner(config)
+        state = folder / "state.safetensors"
+        if state.exists():
+            tuner.resume(state)
+            print(f"{folder}: going on at update {tuner.update:,}")
+        with Board(folder, tuner.update or None) as board:
+            board.text("config", f"```\n{text}\n```")
+            try:
+                done = finetune(config, tuner, board, stop)
+            finally:
+                tuner.close()
+        if not done:
+            print(f"{folder}: stopped at update {tuner.update:,}; the same command goes on")
+            return stop.status()
+        stop.restore()
+        facts = report(config, tuner)
+        told = "nothing passed it" if facts["after"] is None else f"{facts['after']['mean']:.2f} after"
+        verdict = "taken; run make compile" if facts["taken"] else "not taken: the distilled student stays"
+        print(f"{config.name}: {facts['before']['mean']:.2f} before, {told}; {verdict}")
+    return 0
+
+
+@hydra.main(version_base=None, config_path="../conf", config_name="finetune")
+def main(tree: DictConfig) -> None:
+    """Finetune, or go on."""
+    text = OmegaConf.to_yaml(tree, resolve=True)
+    run(lambda: command(settings(FinetuneRun, OmegaConf.to_container(tree, resolve=True)), text))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    launch(main)

@@ -1,0 +1,230 @@
+"""A student learns on in the game from what its actions were worth; it is replaced only by a better one."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from distill_cases import SHORT, linked, prepared, teacher, tiny_run
+
+from deploy.spec import load_spec
+from distill import finetune as tuning
+from distill.actor import Actor, Played, advantages, policy_gradient
+from distill.finetune import Finetuner, FinetuneRun, FinetuneSettings, command
+from distill.latent import load_latent
+from distill.train import command as distil
+from rl.scores import Score, protocol
+from rl.settings import SettingsError
+
+TINY = FinetuneSettings(
+    seed=3,
+    updates=4,
+    envs=2,
+    rollout_steps=8,
+    batch=8,
+    learning_rate=0.0625,
+    gamma=0.99,
+    trace=0.5,
+    entropy=0.01,
+    anchor=0.1,
+    temperature=0.5,
+    hysteresis=0.1,
+    surrogate_width=1.0,
+    threads=1,
+    bf16=True,
+    log_updates=2,
+    checkpoint_s=1e9,
+    eval_updates=2,
+    eval_episodes=2,
+    report_episodes=2,
+    epsilon=0.0,
+)
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = prepared(tmp_path_factory.mktemp("ready"), "Pong")
+    assert distil(tiny_run(root, mode="offline", updates=3), "") == 0
+    return root
+
+
+@pytest.fixture
+def config(ready: Path, tmp_path: Path) -> FinetuneRun:
+    root = linked(ready, tmp_path / "root")
+    (root / "Pong" / "student").mkdir()
+    for name in ("student.npz", "latent.safetensors", "report.json"):
+        (root / "Pong" / "student" / name).write_bytes((ready / "Pong" / "student" / name).read_bytes())
+    return FinetuneRun("Pong", str(root), SHORT, TINY)
+
+
+def plain_advantages(reward, discount, value, trace):
+    """Equation 16 of Schulman et al. 2016, term by term."""
+    found = np.zeros_like(reward)
+    for t in range(len(reward)):
+        weight = 1.0
+        for k in range(t, len(reward)):
+            found[t] += weight * (reward[k] + discount[k] * value[k + 1] - value[k])
+            weight *= discount[k] * trace
+    return found
+
+
+def test_advantages_are_those_of_the_plain_sum_and_end_with_an_episode():
+    rng = np.random.default_rng(1)
+    reward, value = rng.normal(size=(5, 3)).astype(np.float32), rng.normal(size=(6, 3)).astype(np.float32)
+    discount = np.full((5, 3), 0.9, np.float32)
+    discount[2, 1] = 0
+    found = advantages(reward, discount, value, 0.8)
+    assert np.allclose(found, plain_advantages(reward, discount, value, 0.8), atol=1e-5)
+    later = reward.copy()
+    later[3:, 1] += 100
+    changed = advantages(later, discount, value, 0.8)
+    assert np.array_equal(changed[:3, 1], found[:3, 1]) and not np.array_equal(changed[:3, 0] + 1, found[:3, 0])
+
+
+def test_the_loss_of_a_row_is_worked_by_hand():
+    logits = torch.log(torch.tensor([[0.25, 0.75]]))
+    row = Played(torch.zeros(1), torch.tensor([[1.0, 1.0]]), 1.0, torch.tensor([1]), torch.tensor([2.0]))
+    spread = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    pull = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    found = policy_gradient(0.5, 0.25, 1.0)(logits, row).item()
+    assert found == pytest.approx(-2 * math.log(0.75) - 0.5 * spread + 0.25 * pull)
+    assert policy_gradient(0.0, 0.0, 1.0)(logits, row).item() == pytest.approx(-2 * math.log(0.75))
+
+
+def test_a_better_action_becomes_likelier():
+    logits = torch.zeros(1, 3, requires_grad=True)
+    row = Played(torch.zeros(1), torch.zeros(1, 3), 1.0, torch.tensor([2]), torch.tensor([1.0]))
+    policy_gradient(0.0, 0.0, 1.0)(logits, row).backward()
+    assert logits.grad[0, 2] < 0 < logits.grad[0, 0]
+
+
+def test_parts_of_what_was_played_keep_their_rows_together():
+    whole = Played(torch.arange(6), torch.arange(6.0)[:, None], 2.0, torch.arange(6), torch.arange(6.0))
+    part = whole.cut(2, 5)
+    assert (part.cells.tolist(), part.action.tolist(), part.advantage.tolist()) == ([2, 3, 4], [2, 3, 4], [2, 3, 4])
+    assert part.unit == 2 and part.q.flatten().tolist() == [2, 3, 4]
+
+
+def test_equal_seeds_play_equal_rollouts_and_other_seeds_do_not(tmp_path):
+    policy = teacher("Pong", tmp_path)
+
+    def played(seed):
+        actor = Actor(policy, SHORT, 3, seed)
+        try:
+            return [actor.rollout(lambda stacks: torch.zeros(len(stacks), 6), 7, 0.99, 0.9) for _ in range(2)]
+        finally:
+            actor.close()
+
+    one, same, other = played(1), played(1), played(2)
+    assert all(
+        torch.equal(a.action, b.action) and torch.equal(a.cells, b.cells) for a, b in zip(one, same, strict=True)
+    )
+    assert not torch.equal(one[0].action, other[0].action)
+    assert one[0].cells.shape == (21, 21, 21, 64) and set(one[0].action.tolist()) <= set(range(6))
+    assert abs(one[0].advantage.mean()) < 1e-5 and one[0].advantage.std() == pytest.approx(1, abs=0.1)
+
+
+def scripted(monkeypatch, *means):
+    """Scores in the order in which they are asked for; and the seeds that they were asked with."""
+    left, seeds = iter(means), []
+
+    def score(config, spec, episodes, seed):
+        seeds.append(seed)
+        return Score("Pong", "student", protocol("nature", 1, 0), (next(left),))
+
+    monkeypatch.setattr(tuning, "score", score)
+    return seeds
+
+
+def test_a_better_student_takes_the_place_of_the_one_it_began_as(config, monkeypatch, capsys):
+    # Before; after 2 and 4 updates; then the two side by side on seeds that chose neither.
+    seeds = scripted(monkeypatch, 1.0, 3.0, 2.0, 0.5, 0.75)
+    begun = load_spec(config.distilled / "student.npz")[0].digest
+    assert command(config, "") == 0
+    spec, origin = load_spec(config.distilled / "student.npz")
+    assert origin["update"] == 2 and origin["finetuned_from"] == begun != spec.digest
+    assert load_latent(config.distilled / "latent.safetensors")[1] == spec.digest
+    assert load_spec(config.folder / "before" / "student.npz")[0].digest == begun
+    report = json.loads((config.distilled / "report.json").read_text())
+    assert report["spec"] == spec.digest and report["scores"]["Pong"]["mean"] == 0.75 and "settings" in report
+    assert len({seeds[0], seeds[3]}) == 2 and seeds[0] == seeds[1] and seeds[3] == seeds[4]
+    assert "0.50 before, 0.75 after; taken; run make compile" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("means", [(1.0, 3.0, 2.0, 0.5, 0.5), (1.0, 1.0, 0.0, 0.5)], ids=["no better", "never passed"])
+def test_a_student_that_is_no_better_replaces_nothing(config, monkeypatch, capsys, means):
+    scripted(monkeypatch, *means)
+    before = {path.name: path.read_bytes() for path in config.distilled.iterdir()}
+    assert command(config, "") == 0
+    assert {path.name: path.read_bytes() for path in config.distilled.iterdir()} == before
+    assert "not taken: the distilled student stays" in capsys.readouterr().out
+    assert json.loads((config.folder / "report.json").read_text())["taken"] is False
+
+
+def test_a_run_goes_on_where_it_stopped_and_not_from_another_student(config, monkeypatch, tmp_path):
+    scripted(monkeypatch, 1.0, 0.0, 0.0, 0.0)
+    monkeypatch.setattr(tuning, "Stop", lambda: StopAfter(2))
+    assert command(config, "") == 143
+    tuner = Finetuner(config)
+    tuner.resume(config.folder / "state.safetensors")
+    tuner.close()
+    assert (tuner.update, tuner.best) == (2, 1.0)
+    monkeypatch.setattr(tuning, "Stop", lambda: StopAfter(10**9))
+    scripted(monkeypatch, 0.0, 0.0, 0.0)
+    assert command(config, "") == 0
+    other = replace(config, root=str(tmp_path / "other"))
+    (tmp_path / "other").symlink_to(config.root)
+    moved = Finetuner(other)
+    moved.begun = replace(moved.begun, vote=moved.begun.vote[::-1].copy())
+    with pytest.raises(SettingsError, match=r"begun from another student; remove .*finetuned to begin anew"):
+        moved.resume(config.folder / "state.safetensors")
+    moved.close()
+
+
+class StopAfter:
+    """A stop that comes after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        self._left = looks
+
+    def __bool__(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+    def status(self) -> int:
+        return 143
+
+    def restore(self) -> None: ...
+
+
+def test_integers_alone_cannot_learn_on(config):
+    (config.distilled / "latent.safetensors").unlink()
+    with pytest.raises(SettingsError, match=r"missing; only integers are here, .* run make distill GAMES=Pong"):
+        Finetuner(config)
+
+
+def test_hidden_weights_of_another_spec_are_refused(config):
+    spec, origin = load_spec(config.distilled / "student.npz")
+    tuning.save_spec(replace(spec, vote=spec.vote[::-1].copy()), config.distilled / "student.npz", origin)
+    with pytest.raises(SettingsError, match=r"folds to another spec than student.npz; run make distill again"):
+        Finetuner(config)
+
+
+WRONG = [
+    ("updates", 0, "1 or more"),
+    ("gamma", 1.5, "0 to 1"),
+    ("entropy", -0.5, "0 or more"),
+    ("learning_rate", 0.0, "above 0"),
+    ("batch", 7, r"a divisor of envs \* rollout_steps \(16\)"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), WRONG)
+def test_settings_that_cannot_be_are_refused_by_name(name, value, allowed):
+    with pytest.raises(SettingsError, match=rf"finetune.{name}: found {value!r}, allowed {allowed}"):
+        replace(TINY, **{name: value})
