@@ -19,11 +19,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.graphs import busy_graph
 from bench.placement import CIFAR, FOUR_CHIPS, Layer, Network, layers_of, random_network
 from bench.report import FOLDER, write_report
 from deploy.chip import chip_named
 from deploy.compiled import load_compiled, save_compiled
 from deploy.compiler import compile_spec
+from deploy.graphs import load_graph, save_graph
 from deploy.reduce import REDUCTIONS
 
 TIMES = 4  # the features and groups of the four-chip network
@@ -72,6 +74,19 @@ def measure(network: Network, reduced: bool, seed: int = 0) -> dict[str, Any]:
     }
 
 
+def nothing_shared(cores: int = 4096, tries: int = 3) -> dict[str, Any]:
+    """A full chip whose cores have nothing in common: bytes of its file, seconds to read and check it, at best."""
+    graph, seconds = busy_graph(cores, distinct=cores), []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.npz"
+        save_graph(graph, path)
+        for _ in range(tries):
+            start = time.perf_counter()
+            load_graph(path)
+            seconds.append(time.perf_counter() - start)
+        return {"cores": cores, "file_bytes": path.stat().st_size, "load_s": min(seconds)}
+
+
 def apart(network: Network, reduced: bool) -> dict[str, Any]:
     """`measure` in a process of its own, so that its peak memory is nobody else's."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -80,9 +95,7 @@ def apart(network: Network, reduced: bool) -> dict[str, Any]:
 
 def table(rows: Sequence[dict[str, Any]]) -> Table:
     """The rows for people."""
-    shown = Table(
-        "what", "reduced", "cores", "ticks", "compile, s", "processor, s", "peak, GB", "file, MB", "load, s"
-    )
+    shown = Table("what", "reduced", "cores", "ticks", "compile, s", "processor, s", "peak, GB", "file, MB", "load, s")
     for r in rows:
         seconds = f"{r['compile_s']:.1f}", f"{r['processor_s']:.1f}"
         sizes = f"{r['peak_bytes'] / 1e9:.2f}", f"{r['file_bytes'] / 1e6:.1f}", f"{r['load_s']:.2f}"
@@ -95,12 +108,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", nargs="+", choices=sorted(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--reduced", choices=("no", "yes", "both"), default="both")
+    parser.add_argument("--cores", type=int, default=4096, help="of the graph that shares nothing")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     own = parser.parse_args()
     ways = {"no": (False,), "yes": (True,), "both": (False, True)}[own.reduced]
     rows = [apart(NETWORKS[name], reduced) for name in own.networks for reduced in ways]
-    path = write_report("compiling", rows, {}, own.folder)
-    Console().print(table(rows), f"written to {path}")
+    whole = nothing_shared(own.cores)
+    path = write_report("compiling", rows, {"nothing_shared": whole}, own.folder)
+    size, load_s = whole["file_bytes"] / 1e6, whole["load_s"]
+    said = f"{whole['cores']:,} cores with nothing in common: {size:.1f} MB, {load_s:.2f} s to load"
+    Console().print(table(rows), said, f"written to {path}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -43,8 +43,12 @@ def test_the_command_writes_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(compiling, "NETWORKS", {"small": SMALL})
-    monkeypatch.setattr(sys, "argv", ["compiling", "--networks", "small", "--reduced", "no", "--folder", str(tmp_path)])
+    monkeypatch.setattr(
+        sys, "argv", ["compiling", "--networks", "small", "--reduced", "no", "--cores", "7", "--folder", str(tmp_path)]
+    )
     compiling.main()
-    (row,) = json.loads((tmp_path / "compiling.json").read_text())["rows"]
+    report = json.loads((tmp_path / "compiling.json").read_text())
+    (row,), whole = report["rows"], report["nothing_shared"]
+    assert (whole["cores"], whole["load_s"] > 0) == (7, True) and whole["file_bytes"] > 7 * 8192, "bits of 7 crossbars"
     assert (row["what"], row["reduced"]) == ("small", False)
     assert "written to" in capsys.readouterr().out
