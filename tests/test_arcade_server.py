@@ -25,9 +25,11 @@ import pytest
 import websockets
 from arcade_cases import stock, until
 from run_cases import ROOM, write_run
+from starlette.websockets import WebSocketDisconnect
 from websockets.sync.client import connect
 
 from deploy.arcade import serve as serve_module
+from deploy.arcade import server as server_module
 from deploy.arcade.address import Door, WebSettings
 from deploy.arcade.messages import Teller, scene_message
 from deploy.arcade.orders import ORDERS, OrderError, parse
@@ -287,6 +289,23 @@ def test_one_viewer_too_many_is_turned_away(players, tmp_path):
             viewer(port).__enter__()
         last.close()
         until(lambda: can_open(port))
+
+
+def test_viewers_who_come_and_go_leave_no_trace(running, caplog):
+    port, show = running
+    for _ in range(20):
+        with viewer(port, close_timeout=0.1) as link:
+            link.recv(timeout=30)
+    assert show.error is None and not caplog.records
+
+
+def test_a_viewer_who_left_is_told_of_as_one():
+    class Closed:
+        async def send_bytes(self, message):
+            raise RuntimeError("Unexpected ASGI message 'websocket.send', after sending 'websocket.close'.")
+
+    with pytest.raises(WebSocketDisconnect):
+        asyncio.run(server_module._send(Closed(), b""))
 
 
 def can_open(port):

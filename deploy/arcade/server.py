@@ -107,7 +107,7 @@ class Gallery:
             await viewer.bell.wait()
             viewer.bell.clear()
             for message in self._news(viewer):
-                await viewer.socket.send_bytes(message)
+                await _send(viewer.socket, message)
                 self.sent_bytes += len(message)
                 self.sent_messages += 1
             await asyncio.sleep(APART_S)
@@ -160,6 +160,14 @@ class Gallery:
         except OrderError as error:
             return str(error)
         return ""
+
+
+async def _send(socket: WebSocket, message: bytes) -> None:
+    """Send; raises WebSocketDisconnect where the viewer has left, which the server tells late and in its own way."""
+    try:
+        await socket.send_bytes(message)
+    except RuntimeError as gone:
+        raise WebSocketDisconnect(1006) from gone
 
 
 class Doorman:

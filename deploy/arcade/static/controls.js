@@ -90,7 +90,7 @@ export class Controls {
 
   down(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
-    if (event.target.closest("select, input, [role=application]")) return;
+    if (event.target.closest("select, input")) return;
     const own = KEYS[event.key], presses = event.key === " " && event.target.closest("button, a");
     if (this.facts?.asked === "human" && own && !presses) { event.preventDefault(); this.hold(own, true); return; }
     if ($("letters").checked && !event.repeat) this.letter(event);
