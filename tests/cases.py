@@ -241,6 +241,14 @@ DATA = Path(os.environ.get("SPIKECADE_DATA", Path(__file__).parents[1] / "../sha
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no recorded data at {DATA}; set SPIKECADE_DATA")
 
 
+def needs_file(name: str) -> pytest.MarkDecorator:
+    """Skips where the folder holds no such file: another folder of the same kind has others."""
+    return pytest.mark.skipif(not (DATA / name).exists(), reason=f"no {DATA / name}; set SPIKECADE_DATA")
+
+
+needs_networks = needs_file("eedn_networks.json")
+
+
 def recordings(pattern: str) -> list[Path]:
     """Files of recorded ground truth; empty where the folder is absent."""
     return sorted(DATA.glob(pattern))

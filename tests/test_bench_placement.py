@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from cases import DATA, needs_data
+from cases import DATA, needs_networks
 
 from bench import placement
 from bench.placement import NETWORKS, Network, layered_graph, layers_of, named, network_row, random_network
@@ -22,7 +22,7 @@ def test_layers_read_as_the_papers_print_them() -> None:
 
 
 @pytest.mark.ground_truth
-@needs_data
+@needs_networks
 def test_the_networks_are_those_published() -> None:
     published = json.loads((DATA / "eedn_networks.json").read_text())["networks"]
     fields = ("features", "kernel", "stride", "pad", "groups")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cases import DATA, SPECS, needs_data, pictures, student
+from cases import DATA, SPECS, needs_networks, pictures, student
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -149,7 +149,7 @@ def published(name: str) -> tuple[StudentSpec, int]:
 
 
 @pytest.mark.ground_truth
-@needs_data
+@needs_networks
 def test_the_published_one_chip_network_is_met_layer_by_layer() -> None:
     spec, reported = published("eedn_cifar_1chip")
     naive = (512, 512, 512, 512, 256, 256, 256, 256, 256, 128, 128, 32, 32, 32)
@@ -165,7 +165,7 @@ def test_the_published_one_chip_network_is_met_layer_by_layer() -> None:
 
 
 @pytest.mark.ground_truth
-@needs_data
+@needs_networks
 @pytest.mark.parametrize(
     ("name", "naive", "most"), [("eedn_cifar_1chip", 3680, 3850), ("dvs_gesture", 3380, 2900)], ids=["cifar", "gesture"]
 )
@@ -180,7 +180,7 @@ def test_published_networks_with_all_fan_out_on_chip_take_fewer_cores_than_ibm_r
 
 
 @pytest.mark.ground_truth
-@needs_data
+@needs_networks
 @pytest.mark.parametrize(
     ("name", "naive"), [("eedn_cifar_1chip", 3680), ("dvs_gesture", 3380)], ids=["cifar", "gesture"]
 )
@@ -195,7 +195,7 @@ def test_published_networks_need_no_splitters_where_the_host_injects_every_copy(
 
 
 @pytest.mark.ground_truth
-@needs_data
+@needs_networks
 @pytest.mark.parametrize("name", ["eedn_cifar_1chip", "dvs_gesture"])
 def test_input_fan_out_on_chip_keeps_to_the_splitter_rule(name: str) -> None:
     spec, _ = published(name)

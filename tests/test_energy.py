@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import DATA, SPECS, needs_data, one_neuron, pictures, random_graph, student
+from cases import DATA, SPECS, needs_networks, one_neuron, pictures, random_graph, student
 
 from deploy.activity import Activity, every_neuron, record_held, record_ticks, synapses_of_axons
 from deploy.cells import on_mesh
@@ -222,7 +222,7 @@ def test_the_published_one_chip_network_is_met_from_its_active_energy() -> None:
 
 @pytest.mark.slow
 @pytest.mark.ground_truth
-@needs_data
+@needs_networks
 def test_the_published_network_with_random_weights_draws_more_for_it_fires_more() -> None:
     network = json.loads((DATA / "eedn_networks.json").read_text())["networks"][0]
     fields = ("features", "kernel", "stride", "pad", "groups")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import DATA, equal_runs, needs_data, random_graph, recordings
+from cases import DATA, equal_runs, needs_data, needs_file, random_graph, recordings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interchange_cases import RECORDS, SMALL_IBM, ibm_graph, with_types
@@ -105,10 +105,6 @@ def as_written(again: str, path: Path) -> None:
     assert content(again) == content(text)
     if "/* Parameters */" in text:
         assert again.split() == text.split()
-
-
-def needs_file(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not (DATA / name).exists(), reason=f"no {DATA / name}")
 
 
 @needs_data
