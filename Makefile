@@ -56,7 +56,7 @@ check: $(ready) ## style, types and tests, as CI runs them
 	.venv/bin/mypy
 	$(MAKE) test
 
-play: $(ready) ## plays GAME in real time: PLAYER=chip|spec|student|teacher|human|random VIEW=auto|web|window|terminal|video|none SECONDS=60 (0: until stopped) PORT=8731 (of web)
+play: $(ready) ## plays GAME in real time: PLAYER=chip|spec|student|int8|int4|teacher|human|random VIEW=auto|web|window|terminal|video|none SECONDS=60 (0: until stopped) PORT=8731 (of web)
 	$(run) deploy.play game=$(GAME) $(call smoke,play) play.player=$(PLAYER) play.view=$(VIEW) $(if $(SECONDS),play.realtime.seconds=$(SECONDS)) $(if $(filter web,$(VIEW)),$(if $(PORT),play.web.port=$(PORT))) $(ARGS)
 
 replay: $(ready) ## plays a recorded run again, to the bit: FILE=runs/Pong/play/.../replay.npz (else the one that ships with GAME) VIEW=auto|window|terminal|video|none
@@ -108,7 +108,7 @@ board: $(ready) ## TensorBoard on runs/: trainings, all players of a game under 
 	$(run) deploy.boards $(call smoke,board)
 	.venv/bin/tensorboard --logdir runs$(if $(filter smoke,$(SIZE)),/smoke) $(ARGS)
 
-bench: $(ready) ## measures side by side: NAME=emulator|mapping|compiling|placement|loop|teacher|distill|ablation|student_ablation|codec|dataset|viewers|screenshot
+bench: $(ready) ## measures side by side: NAME=emulator|mapping|compiling|placement|loop|teacher|distill|ablation|student_ablation|codec|dataset|integers|viewers|screenshot
 	$(run) bench.$(NAME) $(ARGS)
 
 pipeline: ## everything from nothing for GAME; SIZE=smoke takes the same path in minutes

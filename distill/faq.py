@@ -56,6 +56,7 @@ class IntegerSettings:
     temperature: float  # of both sides
     calibrate_rows: int
     held_out: float
+    exam_rows: int  # held-out decisions that each judgement looks at
     torch_threads: int
     log_updates: int
     checkpoint_s: float
@@ -71,7 +72,7 @@ class IntegerSettings:
             need(getattr(self, name) > 0, f"integers.{name}", getattr(self, name), "above 0")
         need(self.step_rate >= 0, "integers.step_rate", self.step_rate, "0 or more")
         need(self.epochs >= 0, "integers.epochs", self.epochs, "0 (calibration alone) or more")
-        counts = "batch calibrate_rows torch_threads log_updates eval_epochs eval_episodes report_episodes"
+        counts = "batch calibrate_rows exam_rows torch_threads log_updates eval_epochs eval_episodes report_episodes"
         for name in counts.split():
             need(getattr(self, name) >= 1, f"integers.{name}", getattr(self, name), "1 or more")
         need(0 <= self.epsilon <= 1, "integers.epsilon", self.epsilon, "0 to 1")
@@ -133,7 +134,7 @@ class Tuner:
         self.net.calibrate(self.recorded.lesson(self._rng, own.calibrate_rows).cells)
         self._optimiser = torch.optim.Adam(self._groups(), lr=own.learning_rate)
         self.update, self.wall_s = 0, 0.0
-        self.best: float | None = None
+        self.best: float | None = None  # KL to the teacher, of what is kept
 
     @property
     def epoch_updates(self) -> int:
@@ -178,14 +179,16 @@ class Tuner:
         wrong = next((name for name, value in told.items() if not torch.isfinite(value).all()), None)
         if wrong:
             raise ValueError(
-                f"integers: {wrong} is not finite at update {self.update} of {self._config.label}; what was saved "
-                f"before it is kept in {self._config.folder}; lower integers.learning_rate, or record the dataset again"
+                f"integers: numbers that are not finite in {wrong} at update {self.update} of {self._config.label}; "
+                f"what was saved before is kept in {self._config.folder}; lower integers.learning_rate, or record the "
+                "dataset again"
             )
 
     @torch.no_grad()
-    def exam(self, spec: IntegerSpec, size: int = 1024) -> dict[str, float]:
+    def exam(self, spec: IntegerSpec) -> dict[str, float]:
         """The integers on held-out decisions of the teacher, and their health."""
-        lesson, tau = self.recorded.exam(np.random.default_rng(self._own.seed), size), self._own.temperature
+        own, tau = self._own, self._own.temperature
+        lesson = self.recorded.exam(np.random.default_rng(own.seed), own.exam_rows)
         obs = pixels(lesson.cells.numpy())
         values = torch.from_numpy(spec.run(obs) * spec.value_step).float()
         found = {
@@ -255,16 +258,20 @@ def tune(config: IntegerRun, tuner: Tuner, board: Board, stop: Stop) -> bool:
 
 
 def _keep_best(config: IntegerRun, tuner: Tuner, board: Board) -> str:
-    """Examine and score the integers of now; keep them if they play best so far, later ones on a tie."""
+    """Examine and score the integers of now; keep them if they are nearest to the teacher so far, later ones on a tie.
+
+    Nearness is the KL of held-out decisions: as good players as these differ by less than what episodes scatter.
+    """
     spec = tuner.net.export()
     exam, score = tuner.exam(spec), tuner.score(spec, config.integers.eval_episodes)
     board.write(tuner.update, exam | {"eval/mean_reward": score.mean})
     board.flush()
-    if tuner.best is None or score.mean >= tuner.best:
-        tuner.best = score.mean
+    kl_now = exam["integers/kl"]
+    if tuner.best is None or kl_now <= tuner.best:
+        tuner.best = kl_now
         save_integers(spec, config.path, _origin(config, tuner, exam))
-    shown = f"score {score.mean:.2f} (best {tuner.best:.2f}), agreement {exam['integers/agreement']:.4f}"
-    return f"{config.label}, update {tuner.update}: {shown}, regret {exam['integers/regret']:.5f}"
+    shown = f"KL {kl_now:.5f} (best {tuner.best:.5f}), agreement {exam['integers/agreement']:.4f}"
+    return f"{config.label}, update {tuner.update}: {shown}, score {score.mean:.2f}"
 
 
 def _origin(config: IntegerRun, tuner: Tuner, exam: dict[str, float]) -> dict[str, Any]:

@@ -248,6 +248,10 @@ def test_a_slip_on_the_command_line_is_one_line_with_the_nearest_name(root, argu
     assert refusal(capsys, root, argument) == f"error: {message}\n"
 
 
+def test_bits_that_there_are_not_are_named(capsys):
+    assert refusal(capsys, "integers", "bits=int5").startswith("error: In 'integers': Could not find 'bits/int5'")
+
+
 def test_a_student_without_a_file_is_named(capsys):
     assert refusal(capsys, "distill", "student=slimm").startswith("error: In 'distill': Could not find 'student/slimm'")
 

@@ -142,6 +142,7 @@ def with_bits(layer: int, bits: int) -> IntegerSpec:
     return replace(integers(), layers=tuple(layers))
 
 
+LAST = Norm(np.ones(3, np.int32), 0, np.ones(3, np.int64), 9, 1, 9, 255, 1.0)
 BROKEN = [
     (lambda: replace(integers(), bits=5), r"^integer student: 2 rules broken\nbits: 5, allowed 4, 8"),
     (lambda: replace(integers(), layers=()), r"layers: none; two or more, each name once"),
@@ -167,7 +168,7 @@ BROKEN = [
     (changed(0, step=0.0), r"one: step is 0\.0, must be a number above 0"),
     (changed(0, norm_step=math.inf), r"one: output step is inf, must be a number above 0"),
     (changed(1, norm=None), r"two: no norm, must be one"),
-    (changed(2, norm=Norm(np.ones(3, np.int32), 0, np.ones(3, np.int64), 9, 1, 9, 255, 1.0)), r"three: a norm, must be"),
+    (changed(2, norm=LAST), r"three: a norm, must be none"),
     (changed(2, weights=np.zeros((3, 7, 5, 5), np.int8)), r"three: no output left of \(7, 4, 4\) with kernel 5"),
     (changed(0, bias=np.full(5, 2**31 - 1, np.int32)), r"one: sums may reach 2\*\*31; try fewer bits or a smaller"),
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from run_cases import ROOM
 MAKE = shutil.which("make")
 pytestmark = pytest.mark.skipif(MAKE is None, reason="make is not installed")
 TEN = "BeamRider,Breakout,Enduro,Freeway,MsPacman,Pong,Qbert,Riverraid,Seaquest,SpaceInvaders"
-HIDDEN = {"GAME", "GAMES", "PLAYER", "VIEW", "PORT", "SECONDS", "CHIP", "NAME", "FILE", "SIZE", "ARGS"}
+HIDDEN = {"GAME", "GAMES", "BITS", "PLAYER", "VIEW", "PORT", "SECONDS", "CHIP", "NAME", "FILE", "SIZE", "ARGS"}
 HIDDEN |= {"MAKEFLAGS", "MAKELEVEL"}
 
 
@@ -64,6 +64,8 @@ PLAY = "deploy.play game={} play.player={} play.view={}"
          ["deploy.collect game=Pong smoke=rollouts rollouts.player=chip"]),
         (["distill"], ["distill.train games=[Pong]"]),
         (["distill", "GAME=Qbert"], ["distill.train games=[Qbert]"]),
+        (["integers"], ["distill.faq game=Pong bits=int8"]),
+        (["integers", "GAME=Qbert", "BITS=4", "SIZE=smoke"], ["distill.faq game=Qbert bits=int4 smoke=integers"]),
         (["distill", "GAMES=Pong,Breakout"], ["distill.train games=[Pong,Breakout]"]),
         (["distill", "GAMES=ten", "SIZE=smoke"], [f"distill.train games=[{TEN}] smoke=distill"]),
         (["compile"], ["deploy.build games=[Pong] chip.board=ns1e"]),
