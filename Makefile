@@ -59,8 +59,8 @@ check: $(ready) ## style, types and tests, as CI runs them
 play: $(ready) ## plays GAME in real time: PLAYER=chip|spec|student|int8|int4|teacher|human|random VIEW=auto|web|window|terminal|video|none SECONDS=60 (0: until stopped) PORT=8731 (of web)
 	$(run) deploy.play game=$(GAME) $(call smoke,play) play.player=$(PLAYER) play.view=$(VIEW) $(if $(SECONDS),play.realtime.seconds=$(SECONDS)) $(if $(filter web,$(VIEW)),$(if $(PORT),play.web.port=$(PORT))) $(ARGS)
 
-replay: $(ready) ## plays a recorded run again, to the bit: FILE=runs/Pong/play/.../replay.npz (else the one that ships with GAME) VIEW=auto|window|terminal|video|none
-	$(run) deploy.rerun game=$(GAME) $(call smoke,replay) replay.view=$(VIEW) $(if $(filter file,$(origin FILE)),,replay.file=$(FILE)) $(ARGS)
+replay: $(ready) ## plays a recorded run again, to the bit: FILE=runs/Pong/play/.../replay.npz (else the one that ships with GAME) VIEW=auto|window|terminal|video|none SECONDS=10 (else all of it)
+	$(run) deploy.rerun game=$(GAME) $(call smoke,replay) replay.view=$(VIEW) $(if $(filter file,$(origin FILE)),,replay.file=$(FILE)) $(if $(SECONDS),replay.realtime.seconds=$(SECONDS)) $(ARGS)
 
 teacher: $(ready) ## trains a Double DQN teacher of GAME, or goes on training it
 	$(run) rl.train game=$(GAME) $(call smoke,teacher) $(ARGS)

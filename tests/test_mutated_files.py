@@ -27,6 +27,7 @@ from deploy.ibm_reader import read_model
 from deploy.ibm_text import model_text
 from deploy.ranc import RancConfig, config_text, read_config, read_output
 from deploy.raw_spikes import read_sfri
+from deploy.replay import Played, Replay, load_replay, save_replay
 from deploy.side import side_path
 from deploy.spec import load_spec, save_spec
 from deploy.spike_files import load_spikes as load_own_spikes
@@ -130,6 +131,10 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
     graph, ranc = random_graph(3, cores=2, axons=9, neurons=7, lines=3), ranc_graph_case(4, cores=2, axons=5, neurons=6)
     spikes = random_spikes(ranc, 6, 1, share=0.5)
     save_graph(graph, folder / "graph.npz", {"a": [1, "x"]})
+    ids = np.arange(7)
+    played = Played("Pong", "chip", None, {"sticky": 0.0}, 3, ("NOOP", "FIRE"), "ab", {"chip": "cd"}, {"numpy": "1"})
+    sums = (ids * 977).astype(np.uint16)
+    save_replay(Replay(played, (ids % 2).astype(np.uint8), sums, sums + 1, 9, (2.0,)), folder / "replay.npz")
     save_compiled(compile_spec(SPECS["one_layer"](), CHIPS["tiny"], seed=1), folder / "chip.npz", {"a": "b"})
     save(Loaded(ranc, {}, spikes), folder / "grid.ranc.json", "ranc")
     for name in ("spikes.npz", "spikes.csv", "spikes.csv.gz", "spikes.sfti", "spikes.sfti.gz", "spikes.sfri"):
@@ -152,6 +157,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kind]:
         "chip": Kind(data("chip.npz"), load_compiled, lambda found: found[0].digest + repr(found[1])),
         "own spikes": Kind(data("spikes.npz"), load_own_spikes, _array_digest),
         "student": Kind(data("student.npz"), load_spec, lambda found: found[0].digest + repr(found[1])),
+        "replay": Kind(data("replay.npz"), load_replay, lambda found: repr(found) + str(found.picture.tolist())),
         "side file": Kind(data("sided.json.side.npz"), beside(folder / "sided.json"), graph_digest),
         "ibm": Kind(SMALL_IBM.encode(), load, None),
         "pytruenorth": Kind(data("records.json"), load, None),

@@ -34,6 +34,16 @@ def test_the_window_shows_frame_and_panel_to_the_pixel(window: WindowScreen) -> 
     assert pygame.display.get_caption()[0] == "Pong | chip"
 
 
+def test_the_window_opens_once_at_the_size_of_a_game(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, really = [], pygame.display.set_mode
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr(pygame.display, "set_mode", lambda size: opened.append(tuple(size)) or really(size))
+    screen = WindowScreen("Pong | chip", scale=2)
+    screen.show(a_picture())
+    screen.close()
+    assert opened == [(320 + panel_width(420), 420)]
+
+
 def test_the_window_follows_a_game_of_another_size(window: WindowScreen) -> None:
     tall = a_picture(frame=np.zeros((250, 160, 3), np.uint8))
     window.show(tall)
