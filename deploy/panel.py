@@ -71,6 +71,16 @@ def vote_shares(votes: NDArray[np.int32]) -> NDArray[np.float64]:
     return (votes - low) / max(1, high - low)
 
 
+def pooled(activity: NDArray[np.int32], side: int) -> NDArray[np.int32]:
+    """At most side by side values [n, n]: each the busiest of its square of cores."""
+    long = max(activity.shape)
+    block = -(-long // side)
+    count = -(-long // block)
+    whole = np.full((count * block, count * block), -1, np.int32)
+    whole[: activity.shape[0], : activity.shape[1]] = activity
+    return np.asarray(whole.reshape(count, block, count, block).max(axis=(1, 3)), np.int32)
+
+
 def heat(activity: NDArray[np.int32]) -> Image:
     """Colours [..., 3] of spikes per core; logarithmic on a fixed scale, so that pictures can be compared."""
     share = np.log1p(np.clip(activity, 0, FULL_SPIKES)) / math.log1p(FULL_SPIKES)
@@ -159,7 +169,7 @@ def _mesh(sheet: _Sheet, picture: Picture) -> None:
         sheet.box(MARGIN, MESH_TOP, MESH_SIDE, MESH_SIDE, RULE)
         sheet.text(MARGIN + 66, MESH_TOP + 100, "no chip", DIM)
     else:
-        sheet.cells(MARGIN, MESH_TOP, MESH_SIDE, heat(picture.activity))
+        sheet.cells(MARGIN, MESH_TOP, MESH_SIDE, heat(pooled(picture.activity, MESH_SIDE)))
 
 
 def _facts(sheet: _Sheet, picture: Picture) -> None:

@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.cells import on_mesh
+from deploy.chip import chip_named
 from deploy.compiled import Compiled, load_compiled, with_graph
 from deploy.cores import CoreGraph
 from deploy.engine import LazyEngine
@@ -65,7 +67,9 @@ class ChipPlayer:
     ) -> None:
         need_same_student(spec, compiled)
         self._spec, self._head, self._runner = spec, spec.head(game), ChipRunner(compiled, engine)
-        self._cells = (compiled.place[:, 2], compiled.place[:, 1])  # row y, column x
+        chip = chip_named(compiled.usage.chip)
+        self._cells = tuple(on_mesh(compiled.place, chip).T[::-1])  # row y, column x, over all chips of a board
+        self._mesh = (max(MESH, chip.mesh[1]), max(MESH, chip.mesh[0]))
         self.votes: NDArray[np.int32] | None = None
         self.ticks = 0  # run so far
         self._begins = True
@@ -78,8 +82,8 @@ class ChipPlayer:
 
     @property
     def activity(self) -> NDArray[np.int32] | None:
-        """Spikes of each core [64, 64] in the last tick; -1 where no core is in use."""
-        mesh = np.full((MESH, MESH), -1, np.int32)
+        """Spikes of each core [64, 64], of a board [256, 256] and more, in the last tick; -1: core not in use."""
+        mesh = np.full(self._mesh, -1, np.int32)
         mesh[self._cells] = self._runner.spikes_per_core
         return mesh
 

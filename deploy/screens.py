@@ -31,7 +31,7 @@ class Picture:
     actions: tuple[str, ...]  # [A]  meanings, by action id
     action: int  # the one in force
     votes: NDArray[np.int32] | None  # [A]  from the last decision; None where the player has none
-    activity: NDArray[np.int32] | None  # [64, 64]  spikes per core in the last decision; negative: core not in use
+    activity: NDArray[np.int32] | None  # [64, 64], of a board more  spikes per core; negative: core not in use
     score: float  # of the episode under way
     episode: int  # from 1
     pictures: int  # shown before this one
@@ -46,7 +46,7 @@ class Picture:
         if self.votes is not None:
             _need("votes", self.votes, (len(self.actions),))
         if self.activity is not None:
-            _need("activity", self.activity, (MESH, MESH))
+            _need("activity", self.activity, (None, None))
 
     @property
     def meaning(self) -> str:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.keyboard import Keyboard, NoKeyboard
-from deploy.panel import heat, vote_shares
-from deploy.screens import MESH, Picture, ScreenError
+from deploy.panel import heat, pooled, vote_shares
+from deploy.screens import Picture, ScreenError
 
 HALF = "\u2580"  # upper half block: foreground above, background below
 BARS = (" ", "\u258f", "\u258e", "\u258d", "\u258c", "\u258b", "\u258a", "\u2589")  # eighths of a cell
@@ -185,9 +185,7 @@ def _mesh(activity: NDArray[np.int32], rows: int) -> list[str]:
     """The finest mesh that fits: each pixel is the busiest of its square of cores."""
     for side in (32, 16, 8):
         if side // 2 <= rows:
-            block = MESH // side
-            busiest = activity.reshape(side, block, side, block).max(axis=(1, 3))
-            return half_blocks(heat(busiest))
+            return half_blocks(heat(pooled(activity, side)))
     return []
 
 

@@ -9,8 +9,9 @@ import pytest
 from fakes import PONG, stack
 from run_cases import ENV, small_chip, small_student, small_teacher, write_run
 
-from deploy.chip import CompileError
+from deploy.chip import CompileError, chip_named
 from deploy.compiled import save_compiled
+from deploy.compiler import compile_spec
 from deploy.human import HumanPlayer
 from deploy.players import PLAYERS, ChipPlayer, SpecPlayer, Translated, action_ids, load_chip, make_player
 from deploy.realtime import thoughts_of
@@ -101,6 +102,13 @@ def test_activity_counts_spikes_on_the_cells_in_use_and_nowhere_else(run, seen):
     assert all(activity[y, x] >= 0 for _, x, y in place)
     assert activity.max() > 0
     assert made("spec", run).activity is None
+
+
+def test_the_cores_of_a_board_lie_side_by_side():
+    board = compile_spec(small_student(), chip_named("ns16e"))
+    player = ChipPlayer(small_student(), board, "Pong")
+    player.act(stack(90))
+    assert player.activity.shape == (256, 256) and (player.activity >= 0).sum() == len(board.place)
 
 
 def test_who_has_no_thoughts_shows_none(run):

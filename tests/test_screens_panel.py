@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fakes import a_picture
 
-from deploy.panel import BAD, BAR, CHOSEN, GROUND, beside, enlarged, heat, panel, panel_width, vote_shares
+from deploy.panel import BAD, BAR, CHOSEN, GROUND, beside, enlarged, heat, panel, panel_width, pooled, vote_shares
 
 ALL = tuple(f"ACTION{i}" for i in range(18))
 
@@ -46,6 +46,17 @@ def test_only_the_chosen_action_is_marked() -> None:
 def test_a_longer_vote_has_a_longer_bar() -> None:
     few, many = (panel(a_picture(votes=np.array([n, 0, 64, 0, 0, 0], np.int32), work_s=0.0), 420) for n in (16, 32))
     assert count(many, BAR) == 2 * count(few, BAR)
+
+
+def test_a_board_is_pooled_to_what_there_is_room_for() -> None:
+    board = np.full((5, 7), -1, np.int32)
+    board[4, 6], board[0, 1] = 9, 3
+    assert pooled(board, 4).tolist() == [[3, -1, -1, -1], [-1] * 4, [-1, -1, -1, 9], [-1] * 4]
+    assert np.array_equal(pooled(board[:, :5], 9), board[:, :5])
+    wide = np.zeros((256, 256), np.int32)
+    wide[200, 3] = 256
+    assert panel(a_picture(activity=wide), 420).shape == panel(a_picture(), 420).shape
+    assert (panel(a_picture(activity=wide), 420) != panel(a_picture(activity=0 * wide), 420)).any()
 
 
 def test_each_core_is_a_square_at_its_place_in_the_mesh() -> None:
