@@ -21,6 +21,8 @@ from deploy.arcade.orders import (
     Pause,
     Record,
     Restart,
+    Rewind,
+    Seek,
     SetGame,
     SetPlayer,
     SetSpeed,
@@ -39,6 +41,8 @@ ORDERLY = [
     ({"do": "heal"}, Heal()),
     ({"do": "lose", "share": 0.25}, Lose(0.25)),
     ({"do": "record", "on": False}, Record(False)),
+    ({"do": "replay", "name": "shipped"}, Rewind("shipped")),
+    ({"do": "seek", "at": 7}, Seek(7)),
     ({"do": "keys", "keys": ["up", "space"]}, Hold(("up", "space"))),
 ]
 
@@ -72,6 +76,7 @@ def test_every_kind_of_order_is_among_these():
         ('{"do": "lose", "share": 1' + "0" * 400 + "}", r"^order: int too large to convert to float"),
         ('{"do": "kill", "left": 3, "top": 0, "right": 2, "bottom": 0}', r"^order\.left, right: found \(3, 2\)"),
         ('{"do": "kill", "left": 0, "top": -1, "right": 0, "bottom": 0}', r"^order\.top, bottom: found \(-1, 0\)"),
+        ('{"do": "seek", "at": -1}', r"^order\.at: found -1, allowed 0 to 2147483647$"),
         ('{"do": "keys", "keys": ["up", "f4"]}', r"^order\.keys: found \('up', 'f4'\), allowed up, down, left, right"),
     ],
 )  # fmt: skip

@@ -73,7 +73,7 @@ def page(browser, url):
 
 
 def button(page, name):
-    return page.locator("footer button, .wounds button").filter(has_text=name).first
+    return page.locator("#controls button, .wounds button").filter(has_text=name).first
 
 
 def changes(page, expression):

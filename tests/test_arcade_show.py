@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from arcade_cases import PERIOD_S, StagedShow, asks, stock, until
 from fakes import FakeClock, stack
-from run_cases import small_chip, small_student
+from run_cases import ENV, small_chip, small_student
 
 from deploy.arcade.cabinet import Cabinet
 from deploy.arcade.desk import Desk, StoppableClock
@@ -25,6 +25,8 @@ from deploy.arcade.orders import (
     Pause,
     Record,
     Restart,
+    Rewind,
+    Seek,
     SetGame,
     SetPlayer,
     SetSpeed,
@@ -33,7 +35,10 @@ from deploy.arcade.recorder import MOST_CLIPS, MOST_PICTURES, Recorder
 from deploy.arcade.seat import Seat, Sitter
 from deploy.arcade.show import Ledger
 from deploy.arcade.wounds import unharmed
-from deploy.players import ChipPlayer
+from deploy.players import ChipPlayer, make_player
+from deploy.replay import load_replay, save_replay
+from deploy.replaying import REPLAY, played_with, record_episode
+from rl.games import ScalarGame
 from rl.loop import RandomPlayer
 from rl.settings import SettingsError
 
@@ -352,3 +357,85 @@ def test_a_desk_rings_at_every_order(players, tmp_path):
     desk.obey(SetSpeed(2.0), 1)
     desk.obey(Pause(False), 1)
     assert len(rings) == 2
+
+
+@pytest.fixture
+def recorded(players, tmp_path):
+    """The same players beside two recorded runs of 40 decisions: one by the chip, one by chance."""
+    for name in ("chip", "random"):
+        game = ScalarGame("Pong", ENV, 5)
+        player = make_player(name, "Pong", game.actions, players.root, 5, frozenset)
+        played = played_with("Pong", name, None, ENV, 5, game.actions, {})
+        save_replay(record_episode(game, player, played, 40), tmp_path / "runs" / "Pong" / "play" / name / REPLAY)
+    return players
+
+
+def test_a_replay_is_shown_with_the_chips_full_activity_and_goes_round(recorded, tmp_path):
+    _, seen = play(recorded, tmp_path, 100, {4: asks(Rewind("chip"))})
+    replayed, replay = seen[4:], load_replay(tmp_path / "runs/Pong/play/chip" / REPLAY)
+    assert [now.at for now in replayed] == [(n // 2) % 40 for n in range(96)]
+    assert [now.picture.action for now in replayed[:80:2]] == replay.action.tolist()
+    alone = ChipPlayer(small_student(), small_chip(), "Pong")
+    alone.reset()
+    for now in replayed[:80:2]:
+        alone.act(now.thought.stack)
+        assert np.array_equal(now.picture.votes, alone.votes)
+        assert np.array_equal(now.thought.wave[-1], now.thought.fired.sum(axis=1)) and now.thought.player == "replay"
+    assert replayed[0].scores == replayed[-1].scores == (), "a replay is no new score"
+    assert not np.array_equal(replayed[0].picture.frame, replayed[79].picture.frame)
+    assert np.array_equal(replayed[0].picture.frame, replayed[80].picture.frame)
+
+
+def test_a_scrubber_leads_to_any_decision_and_a_player_back_to_the_game(recorded, tmp_path):
+    script = {2: asks(Rewind("chip")), 10: asks(Seek(30)), 14: asks(Seek(3)), 20: asks(SetPlayer("student"))}
+    _, seen = play(recorded, tmp_path, 30, script)
+    assert [now.at for now in seen[2:20]] == [0, 0, 1, 1, 2, 2, 3, 3, 30, 30, 31, 31, 3, 3, 4, 4, 5, 5]
+    assert np.array_equal(seen[8].picture.frame, seen[14].picture.frame), "the same decision looks the same"
+    assert seen[20].thought.player == "student" and seen[20].round.reel is None
+    assert seen[20].round.number == seen[2].round.number + 1
+
+
+def test_a_replay_of_a_player_who_cannot_think_again_shows_its_actions(recorded, tmp_path):
+    _, seen = play(recorded, tmp_path, 20, {4: asks(Rewind("random"))})
+    assert seen[-1].picture.votes is None and seen[-1].thought.wave is None and seen[-1].at == 7
+
+
+def test_what_a_replay_does_not_allow_is_refused(recorded, tmp_path):
+    told = []
+
+    def tries(show):
+        for order in (Seek(40), ALL):
+            with pytest.raises(OrderError) as refusal:
+                show.desk.obey(order, 1)
+            told.append(str(refusal.value))
+
+    play(recorded, tmp_path, 8, {2: asks(Rewind("chip")), 4: tries})
+    assert told == [
+        "order.at: found 40, allowed 0 to 39",
+        "order: found a replay, allowed a game that is played now; choose a player first",
+    ]
+    idle = StagedShow(recorded, tmp_path, 1, {})
+    with pytest.raises(OrderError, match=r"^order\.at: found 3, allowed while a replay is shown$"):
+        idle.desk.obey(Seek(3), 1)
+    with pytest.raises(OrderError, match=r"^order\.name: found 'none', allowed shipped, random, chip$|chip, random$"):
+        idle.desk.obey(Rewind("none"), 1)
+
+
+def test_a_replay_that_parts_says_where_and_the_game_goes_on(recorded, tmp_path):
+    path = tmp_path / "runs/Pong/play/chip" / REPLAY
+    replay = load_replay(path)
+    thought = replay.thought.copy()
+    thought[9] ^= 1
+    save_replay(dataclasses.replace(replay, thought=thought), path)
+    show, seen = play(recorded, tmp_path, 40, {2: asks(Rewind("chip"))})
+    assert "diverges at decision 9 of 40" in show.desk.state.notice and len(seen) == 39, "one picture was not to be had"
+    assert seen[-1].thought.player == "chip" and seen[-1].round.reel is None
+    assert max(now.at for now in seen) == 8
+
+
+def test_a_replay_of_something_else_is_told(recorded, tmp_path):
+    path = tmp_path / "runs/Pong/play/random" / REPLAY
+    other = load_replay(path)
+    save_replay(dataclasses.replace(other, played=dataclasses.replace(other.played, game="Breakout")), path)
+    show, seen = play(recorded, tmp_path, 8, {2: asks(Rewind("random"))})
+    assert "of Breakout with NOOP" in show.desk.state.notice and seen[-1].round.reel is None

@@ -22,6 +22,7 @@ from deploy.engine import LazyEngine
 from deploy.engines import Engine
 from deploy.players import ChipPlayer, Translated, action_ids, load_chip, make_player
 from deploy.realtime import PacedGame
+from deploy.replaying import REPLAY
 from deploy.spec import StudentSpec
 from rl.games import EnvSettings, ScalarGame
 from rl.loop import Player
@@ -30,6 +31,7 @@ from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER
 
 Keys = Callable[[], frozenset[str]]
 ALWAYS = ("human", "random")
+REPLAYS = 12  # of one's own runs that are offered
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,13 @@ class Stock:
         made = [player for player, (stage, owner) in stages.items() if self.has(stage, owner)]
         return (*(name for name in made if name != "chip" or self._both(self.label(game))), *ALWAYS)
 
+    def replays(self, game: str) -> Mapping[str, Path]:
+        """Replays of a game by name: the one that ships, and the newest of its runs."""
+        ships = MODELS / game / REPLAY
+        runs = sorted((Path(self.root) / game / "play").glob(f"*/{REPLAY}"), key=lambda path: path.stat().st_mtime)
+        own = {path.parent.name: path for path in reversed(runs[-REPLAYS:])}
+        return ({"shipped": ships} if ships.exists() else {}) | own
+
     def label(self, game: str) -> str:
         """The folder of the student that plays a game."""
         return self.student if self.student and game in self.student.split("-") else game
@@ -94,7 +103,7 @@ class Cabinet:
         """
         self.name, self._stock, self._keys = game, stock, keys
         self.game: PacedGame = ScalarGame(game, stock.env, stock.seed)
-        self.players = stock.players(game)
+        self.players, self.replays = stock.players(game), stock.replays(game)
         self._model: tuple[StudentSpec, Compiled] | None = None
         if "chip" in self.players:
             self._model = load_chip(stock.label(game), stock.root, stock.graphs.get(game))

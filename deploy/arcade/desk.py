@@ -22,13 +22,17 @@ from deploy.arcade.orders import (
     Pause,
     Record,
     Restart,
+    Rewind,
+    Seek,
     SetGame,
     SetPlayer,
     SetSpeed,
 )
+from deploy.arcade.reels import ReelGame
 from deploy.arcade.seat import Seat
 from deploy.arcade.wounds import Wounds, killed, unharmed
 from deploy.pacer import Clock
+from deploy.realtime import PacedGame
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +42,13 @@ class Round:
     number: int  # from 1
     cabinet: Cabinet
     seat: Seat
+    replay: str | None = None  # its name, where this is one
+    reel: ReelGame | None = None
+
+    @property
+    def game(self) -> PacedGame:
+        """What is played."""
+        return self.cabinet.game if self.reel is None else self.reel
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +72,7 @@ class Wish:
     game: str
     player: str
     wounds: Wounds | None
+    replay: str | None = None
 
 
 class StoppableClock:
@@ -88,6 +100,7 @@ class Desk:
         wounds = unharmed(first.cabinet.cores)
         self.state, self.games = State(first, first.seat.sitter.name, wounds), games
         self._game, self._made = first.cabinet.name, Wish(first.cabinet.name, first.seat.sitter.name, wounds)
+        self._replay: str | None = None
         self._step_pictures, self._steps = step_pictures, 0
         self._restart, self._closing = False, False
         self._held: dict[int, frozenset[str]] = {}
@@ -112,10 +125,16 @@ class Desk:
         match order:
             case SetPlayer(name):
                 self._need("player", name, self.state.round.cabinet.players)
+                self._replay = None
                 self._tell(player=name)
             case SetGame(name):
                 self._need("game", name, self.games)
-                self._game = name
+                self._game, self._replay = name, None
+            case Rewind(name):
+                self._need("name", name, tuple(self.state.round.cabinet.replays))
+                self._replay = name
+            case Seek(at):
+                self._seek(at)
             case Pause(on):
                 self._steps = 0
                 self._tell(paused=on)
@@ -133,6 +152,14 @@ class Desk:
             case Kill() | Heal() | Lose():
                 self._tell(wounds=self._wounded(order))
 
+    def _seek(self, at: int) -> None:
+        reel = self.state.round.reel
+        if reel is None or at >= len(reel):
+            allowed = "while a replay is shown" if reel is None else f"0 to {len(reel) - 1}"
+            raise OrderError(f"order.at: found {at}, allowed {allowed}")
+        reel.seek(at)
+        self._restart = True
+
     def _need(self, what: str, name: str, allowed: tuple[str, ...]) -> None:
         if name not in allowed:
             raise OrderError(f"order.{what}: found {name!r}, allowed {', '.join(allowed)}")
@@ -144,6 +171,8 @@ class Desk:
         mesh, wounds = self.state.round.cabinet.mesh, self.state.wounds
         if mesh is None:
             raise OrderError(f"order: {self.state.round.cabinet.name} has no chip to break; play a game with one")
+        if self.state.round.reel is not None:
+            raise OrderError("order: found a replay, allowed a game that is played now; choose a player first")
         match order:
             case Kill():
                 return killed(wounds, mesh.cells, order)
@@ -191,7 +220,7 @@ class Desk:
     def _wanted(self) -> Wish:
         state = self.state
         chip = state.player == "chip"
-        return Wish(self._game, state.player, state.wounds if chip else None)
+        return Wish(self._game, state.player, state.wounds if chip else None, self._replay)
 
     def granted(self, wish: Wish, round_: Round | None = None) -> None:
         """It was made and its player offered; `round_` where it is another game, which begins at once."""
@@ -199,8 +228,8 @@ class Desk:
             self._made = wish
             if round_ is not None:
                 name, wounds = round_.seat.sitter.name, unharmed(round_.cabinet.cores)
-                self._tell(round=round_, player=name, wounds=wounds, recording=False)
-                self._made = Wish(wish.game, name, wounds if name == "chip" else None)
+                self._tell(round=round_, player=name, wounds=wounds, recording=False, notice=self.state.notice)
+                self._made = Wish(wish.game, name, wounds if name == "chip" else None, round_.replay)
                 self._restart = True
             self._lock.notify_all()
         self.ring()
@@ -211,12 +240,24 @@ class Desk:
             current = self.state.round
             if self._game == wish.game:
                 self._game = current.cabinet.name
+            if self._replay == wish.replay:
+                self._replay = current.replay
             if self.state.player == wish.player:
                 self.state = replace(self.state, player=current.seat.sitter.name)
             self._tell(notice=why)
             self._made = self._wanted()
             self._lock.notify_all()
         self.ring()
+
+    def parted(self, why: str) -> None:
+        """The replay does not come out as recorded: tell of it and wait until somebody plays in its place."""
+        with self._lock:
+            shown, self._replay = self.state.round, None
+            self._tell(player=shown.cabinet.players[0], notice=why)
+            self._lock.notify_all()
+        self.ring()
+        with self._lock:
+            self._lock.wait_for(lambda: self._closing or self.state.round is not shown)
 
     def settled(self, timeout_s: float) -> bool:
         """Wait until all that was asked for is made; whether it was in time."""

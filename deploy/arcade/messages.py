@@ -27,6 +27,8 @@ def scene_message(round_: Round, games: tuple[str, ...]) -> bytes:
         "game": cabinet.name,
         "games": games,
         "players": cabinet.players,
+        "replays": list(cabinet.replays),
+        "replay": None if round_.reel is None else {"name": round_.replay, "length": len(round_.reel)},
         "actions": cabinet.game.actions,
         "speeds": SPEEDS,
         "mesh": None,
@@ -88,6 +90,8 @@ class Teller:
             "n": snapshot.number,
             "player": None if thought is None else thought.player,
             "asked": state.player,
+            "thinks": thought is not None and thought.wave is not None,  # on a chip
+            "at": None if snapshot.round.reel is None else snapshot.at,
             "paused": state.paused,
             "speed": state.speed,
             "lost": state.wounds.lost,

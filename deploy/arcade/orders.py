@@ -13,6 +13,7 @@ from rl.settings import SettingsError, build, need
 MOST_CHARACTERS = 512  # of a message
 SPEEDS = (0.5, 1.0, 2.0, 4.0)
 KEYS = ("up", "down", "left", "right", "space")
+MOST_DECISIONS = 1 << 31  # of a replay
 MOST_SIDE = 1 << 15  # cores along a mesh of any number of chips
 
 
@@ -98,6 +99,23 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Rewind:
+    """Show a replay of this game; any player or game leads back."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Seek:
+    """Go on from this decision of the replay."""
+
+    at: int
+
+    def __post_init__(self) -> None:
+        need(0 <= self.at < MOST_DECISIONS, "order.at", self.at, f"0 to {MOST_DECISIONS - 1}")
+
+
+@dataclass(frozen=True)
 class Hold:
     """The keys that this viewer holds down now."""
 
@@ -107,7 +125,7 @@ class Hold:
         need(set(self.keys) <= set(KEYS), "order.keys", self.keys, ", ".join(KEYS))
 
 
-Order = SetPlayer | SetGame | Pause | Advance | SetSpeed | Restart | Kill | Heal | Lose | Record | Hold
+Order = SetPlayer | SetGame | Pause | Advance | SetSpeed | Restart | Kill | Heal | Lose | Record | Rewind | Seek | Hold
 ORDERS: Mapping[str, type[Order]] = MappingProxyType(
     {
         "player": SetPlayer,
@@ -120,6 +138,8 @@ ORDERS: Mapping[str, type[Order]] = MappingProxyType(
         "heal": Heal,
         "lose": Lose,
         "record": Record,
+        "replay": Rewind,
+        "seek": Seek,
         "keys": Hold,
     }
 )

@@ -13,10 +13,12 @@ from deploy.arcade.cabinet import Cabinet, Stock
 from deploy.arcade.desk import Desk, Round, StoppableClock, Wish
 from deploy.arcade.orders import Record
 from deploy.arcade.recorder import Recorder
+from deploy.arcade.reels import open_reel
 from deploy.arcade.seat import Seat, Sitter, Thought
 from deploy.arcade.wounds import unharmed
 from deploy.pacer import Clock, Pacer, Sleep
 from deploy.realtime import PlayReport, RealtimeSettings, pictures_per_step, play_realtime
+from deploy.replay import ReplayError
 from deploy.screens import Picture
 
 WORKS = 30  # pictures whose work is told again, for viewers who missed some
@@ -34,6 +36,7 @@ class Snapshot:
     round: Round
     picture: Picture
     thought: Thought | None
+    at: int  # the decision of a replay; 0 in a game that is played now
     at_s: float  # on the game's clock
     works: tuple[tuple[float, bool], ...]  # (seconds, late) of the pictures before this, oldest first
     decisions_per_s: float
@@ -99,14 +102,17 @@ class Stage:
         self._number += 1
         if self._last is not None:
             self._works.append((picture.work_s, picture.late > self._last.late))
-            if picture.episode > self._last.episode:
+            if picture.episode > self._last.episode and round_.replay is None:
                 ledger.add(round_.seat.finished, self._last.score)
         self._last = picture
         self._recorder.show(picture)
         at_s = self._now()
         decisions, pictures = self._rates(at_s, round_.seat.decisions)
         thought, scores, works = round_.seat.thought, ledger.all(), tuple(self._works)
-        self._post.publish(Snapshot(self._number, round_, picture, thought, at_s, works, decisions, pictures, scores))
+        at = 0 if round_.reel is None else round_.reel.shown
+        self._post.publish(
+            Snapshot(self._number, round_, picture, thought, at, at_s, works, decisions, pictures, scores)
+        )
 
     def _rates(self, at_s: float, decisions: int) -> tuple[float, float]:
         """Decisions and pictures a second, over the last one."""
@@ -174,10 +180,13 @@ class Show:
             stage.begin(now)
             title = f"{now.cabinet.name} | {now.seat.sitter.name}"
             keep_going = partial(self._keep_going, pacer, pictures)
-            self.report = play_realtime(
-                now.cabinet.game, now.seat, stage, pacer, forever, keep_going, title=title, thoughts=now.seat
-            )
-            if self.desk.closing:
+            try:
+                self.report = play_realtime(
+                    now.game, now.seat, stage, pacer, forever, keep_going, title=title, thoughts=now.seat
+                )
+            except ReplayError as parted:
+                self.desk.parted(str(parted))
+            if self.desk.closing and self.report is not None:
                 return self.report
 
     def _keep_going(self, pacer: Pacer, pictures: Iterator[int]) -> bool:
@@ -219,7 +228,7 @@ class Show:
 
     def _grant(self, wish: Wish) -> None:
         now = self.desk.state.round
-        if wish.game != now.cabinet.name:
+        if (wish.game, wish.replay) != (now.cabinet.name, now.replay):
             self.desk.granted(wish, self._another(wish, now))
             return
         now.seat.offer(self._sitter(now.cabinet, wish))
@@ -229,11 +238,15 @@ class Show:
         return cabinet.sit(wish.player, wish.wounds or unharmed(cabinet.cores))
 
     def _another(self, wish: Wish, now: Round) -> Round:
-        """A round of another game; a player that it lacks is replaced by its first."""
-        cabinet = Cabinet(wish.game, self._stock, self._keys)
+        """A round of another game or of a replay; a player that a game lacks is replaced by its first."""
+        number, decisions = now.number + 1, now.seat.decisions
+        same = wish.game == now.cabinet.name
+        cabinet = now.cabinet if same else Cabinet(wish.game, self._stock, self._keys)
+        if wish.replay is not None:
+            reel, sitter = open_reel(cabinet.replays[wish.replay], cabinet, self._settings.frames_per_picture)
+            return Round(number, cabinet, Seat(sitter, decisions), wish.replay, reel)
         player = wish.player if wish.player in cabinet.players else cabinet.players[0]
-        sitter = cabinet.sit(player, unharmed(cabinet.cores))
-        return Round(now.number + 1, cabinet, Seat(sitter, now.seat.decisions))
+        return Round(number, cabinet, Seat(cabinet.sit(player, unharmed(cabinet.cores)), decisions))
 
 
 class _Keys:

@@ -7,12 +7,14 @@ const SHORT_MS = 60; // a slider moves faster than chips can be made
 
 export class Controls {
   constructor(onWave) {
-    Object.assign(this, { send: () => {}, scene: null, facts: null, held: new Set() });
+    Object.assign(this, { send: () => {}, scene: null, facts: null, held: new Set(), drawn: null });
     this.buttons();
     this.joystick();
     $("wave").addEventListener("change", () => onWave($("wave").value));
     $("games").addEventListener("change", () => this.send({ do: "game", name: $("games").value }));
-    this.slider();
+    this.slider("lost", (value) => ({ do: "lose", share: value / 100 }));
+    this.slider("at", (value) => ({ do: "seek", at: value }));
+    $("replays").addEventListener("change", () => this.rewind($("replays").value));
     document.addEventListener("keydown", (event) => this.down(event));
     document.addEventListener("keyup", (event) => { if (KEYS[event.key]) this.hold(KEYS[event.key], false); });
     try { $("letters").checked = localStorage.getItem("letters") !== "off"; } catch { /* no storage: they work */ }
@@ -41,13 +43,17 @@ export class Controls {
     document.addEventListener("visibilitychange", letGo);
   }
 
-  slider() {
+  slider(name, order) {
     let waiting = 0;
-    $("lost").addEventListener("input", () => {
+    $(name).addEventListener("input", () => {
       clearTimeout(waiting);
-      waiting = setTimeout(() => this.send({ do: "lose", share: Number($("lost").value) / 100 }), SHORT_MS);
+      waiting = setTimeout(() => this.send(order(Number($(name).value))), SHORT_MS);
     });
+    $(name).addEventListener("pointerdown", () => { this.drawn = name; });
+    addEventListener("pointerup", () => { this.drawn = null; });
   }
+
+  rewind(name) { this.send(name ? { do: "replay", name } : { do: "player", name: this.scene.players[0] }); }
 
   setScene(scene) {
     this.scene = scene;
@@ -56,6 +62,12 @@ export class Controls {
     this.choices("speeds", scene.speeds, (times) => (
       { text: `${times === 0.5 ? "½" : times}×`, name: `${times} times the speed`, order: { do: "speed", times } }));
     $("games").replaceChildren(...scene.games.map((name) => new Option(name, name, false, name === scene.game)));
+    const names = scene.replays.map((name) => new Option(name, name, false, name === scene.replay?.name));
+    $("replays").replaceChildren(new Option("none", ""), ...names);
+    $("replays").value = scene.replay?.name ?? "";
+    $("tape").hidden = !names.length;
+    $("reel").hidden = !scene.replay;
+    $("at").max = (scene.replay?.length ?? 1) - 1;
   }
 
   choices(box, values, make) {
@@ -77,6 +89,10 @@ export class Controls {
     press("speeds", facts.speed);
     $("pause").setAttribute("aria-pressed", `${facts.paused}`);
     $("record").setAttribute("aria-pressed", `${facts.recording}`);
+    if (this.scene.replay) {
+      if (this.drawn !== "at") $("at").value = facts.at;
+      $("at-is").textContent = `${facts.at + 1} of ${this.scene.replay.length}`;
+    }
     const clip = facts.clips.at(-1);
     $("clip").hidden = !clip;
     if (clip && $("clip").title !== clip) Object.assign($("clip"), { title: clip, href: `clips/${clip.split("/").at(-1)}` });
@@ -90,7 +106,8 @@ export class Controls {
 
   down(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
-    if (event.target.closest("select, input")) return;
+    if (event.target.closest("select, input:not([type=range])")) return;
+    if (event.target.closest("input") && KEYS[event.key]) return; // a slider's own
     const own = KEYS[event.key], presses = event.key === " " && event.target.closest("button, a");
     if (this.facts?.asked === "human" && own && !presses) { event.preventDefault(); this.hold(own, true); return; }
     if ($("letters").checked && !event.repeat) this.letter(event);

@@ -53,17 +53,17 @@ function showPicture(facts, arrays) {
   say("score", `${facts.score}`);
   say("episode", `${facts.episode}`);
   say("dps", facts.paused ? "paused" : facts.decisions_per_s.toFixed(1));
-  say("who", you ? "you play" : `${facts.player ?? "nobody"} plays`);
+  say("who", you ? "you play" : scene.replay ? `replay ${scene.replay.name}` : `${facts.player ?? "nobody"} plays`);
   drawVotes(facts.votes, facts.action, facts.player);
   if (arrays.stack) drawSees(arrays.stack, arrays.bits, arrays.bits_shape);
   if (arrays.wave) mesh.setWave(summed(arrays.wave), facts.paused ? 900 : 2 * facts.period_ms);
   else if (arrays.stack) mesh.rest();
-  $("no-chip").hidden = facts.player === "chip" || !scene.mesh;
+  $("no-chip").hidden = facts.thinks || !scene.mesh;
   showDamage(facts, arrays.dead);
   strip.add(facts.pictures, facts.works);
   const [work] = facts.works.at(-1) ?? [0];
   say("pace-facts", `${work.toFixed(1)} of ${facts.period_ms.toFixed(1)} ms, ${facts.late} late, ${facts.pictures_per_s.toFixed(0)}/s`);
-  drawEnergy(facts.player === "chip" ? facts.energy : null);
+  drawEnergy(facts.thinks ? facts.energy : null);
   drawScores(facts.scores);
   controls.show(facts);
   $("pad").hidden = !(you && touch.matches);
@@ -73,6 +73,7 @@ function showPicture(facts, arrays) {
 
 function showDamage(facts, dead) {
   mesh.dead = dead.data;
+  mesh.retell();
   const cores = mesh.scene?.cores ?? 0;
   let count = 0;
   for (let c = 0; c < cores; c++) count += bit(dead.data, c);

@@ -20,7 +20,7 @@ function hsl(hue, saturation, light) {
 
 export class Mesh {
   constructor(canvas, { onKill, onCell }) {
-    Object.assign(this, { canvas, onKill, onCell, scene: null, wave: null, dead: null, drag: null, cursor: null });
+    Object.assign(this, { canvas, onKill, onCell, scene: null, wave: null, dead: null, drag: null, cursor: null, over: null });
     this.small = document.createElement("canvas");
     this.lasts = WAVES.half;
     this.next = null;
@@ -29,7 +29,7 @@ export class Mesh {
     canvas.addEventListener("pointermove", (e) => this.move(e));
     canvas.addEventListener("pointerup", (e) => this.release(e));
     canvas.addEventListener("pointercancel", () => { this.drag = null; this.draw(); });
-    canvas.addEventListener("pointerleave", () => { if (!this.drag) this.onCell(null); });
+    canvas.addEventListener("pointerleave", () => { this.over = null; if (!this.drag) this.onCell(null); });
     canvas.addEventListener("keydown", (e) => this.key(e));
     canvas.addEventListener("blur", () => { this.cursor = null; this.draw(); });
     new ResizeObserver(() => this.fit()).observe(canvas);
@@ -163,7 +163,14 @@ export class Mesh {
     if (!this.scene) return;
     const [x, y] = this.cellOf(event);
     if (this.drag) { this.drag.x1 = x; this.drag.y1 = y; this.draw(); }
-    this.onCell(this.describe(x, y));
+    this.over = [x, y];
+    this.retell();
+  }
+
+  /** Say again what is under the pointer or the mark, which may have changed. */
+  retell() {
+    const at = this.cursor ? [this.cursor.x1, this.cursor.y1] : this.over;
+    if (at && this.scene) this.onCell(this.describe(...at));
   }
 
   release() {
@@ -183,7 +190,8 @@ export class Mesh {
     if (event.key === "Escape") this.cursor = null;
     else if (event.key === "Enter") { if (this.cursor) this.onKill(sorted(this.cursor)); }
     else {
-      const c = this.cursor ?? { x0: columns >> 1, y0: rows >> 1, x1: columns >> 1, y1: rows >> 1 };
+      const [x, y] = this.scene.place; // of the first core: free ones are of no interest
+      const c = this.cursor ?? { x0: x, y0: y, x1: x, y1: y };
       c.x1 = Math.max(0, Math.min(columns - 1, c.x1 + way[0]));
       c.y1 = Math.max(0, Math.min(rows - 1, c.y1 + way[1]));
       if (!event.shiftKey) { c.x0 = c.x1; c.y0 = c.y1; }
