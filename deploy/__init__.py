@@ -8,8 +8,9 @@ from typing import Any
 
 # Where each name lives. Nothing is imported before it is used: a compiled loop is not needed to read a file.
 _HOME = {
-    "CHIPS": "chip",
+    "AxonSpikes": "spikes",
     "BatchRunner": "batch",
+    "CHIPS": "chip",
     "Chip": "chip",
     "ChipRunner": "runner",
     "CompileError": "chip",
@@ -22,7 +23,9 @@ _HOME = {
     "Emulator": "emulator",
     "FormatError": "files",
     "LazyEngine": "engine",
+    "LineSpikes": "spikes",
     "NeuronTypes": "cores",
+    "PinSpikes": "spikes",
     "SpecError": "spec",
     "StudentSpec": "spec",
     "Trace": "cores",
@@ -30,15 +33,20 @@ _HOME = {
     "chip_named": "chip",
     "compile_spec": "compiler",
     "engine_named": "engines",
+    "estimate": "energy",
     "first_difference": "verification",
+    "load": "formats",
     "load_compiled": "compiled",
     "load_graph": "graphs",
     "load_spec": "spec",
+    "load_spikes": "formats",
     "random_damage": "damage",
     "record": "engines",
+    "save": "formats",
     "save_compiled": "compiled",
     "save_graph": "graphs",
     "save_spec": "spec",
+    "save_spikes": "formats",
 }
 __all__ = sorted(_HOME)
 
