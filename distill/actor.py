@@ -56,6 +56,7 @@ def policy_gradient(entropy: float, anchor: float, temperature: float) -> Callab
     def loss(logits: Tensor, lesson: Lesson) -> Tensor:
         assert isinstance(lesson, Played)
         assert lesson.action is not None
+        assert lesson.advantage is not None
         log = F.log_softmax(logits, dim=1)
         chosen = log.gather(1, lesson.action[:, None])[:, 0]
         spread = -(log.exp() * log).sum(dim=1)

@@ -153,7 +153,7 @@ class Finetuner:
 
     def folded(self) -> StudentSpec:
         """The student as integers, its statistics taken anew from its newest play."""
-        recalibrate(self.student, [part for cells in self._newest for part in cells.split(self._own.batch)])
+        recalibrate(self.student, [part for cells in self._newest for part in torch.split(cells, self._own.batch)])
         spec = export(self.student)
         self.student.train()
         return spec

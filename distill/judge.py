@@ -195,6 +195,7 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
         yield f"of an equal student of one game: {told or 'none has been trained'}"
     told = facts["health"]
     levels = [tag.removeprefix("firing/") for tag in told if tag.startswith("firing/")]
+    levels.sort(key=lambda name: (name != "front", name))
     yield f"{'level':20} {'fires':>7} {'dead':>7} {'always':>7} {'zeros':>7} {'of inputs used':>15}"
     for level in levels:
         shares = (told[f"{kind}/{level}"] for kind in ("firing", "dead", "always", "zero", "used"))

@@ -11,7 +11,8 @@ import torch
 from distill_cases import SHORT, record, teacher
 from rollout_cases import episode
 
-from distill.sources import Lesson, Online, Recorded, joined
+from distill.learner import imitation
+from distill.sources import Lesson, Online, Recorded, joined, shifted, spread
 from rl.checkpoint import PolicyCheckpoint
 from rl.frames import Frames
 from rl.manifest import read_manifest
@@ -139,3 +140,60 @@ def test_lessons_are_joined_in_order():
     parts = [Lesson(torch.full((n, 21, 21, 64), n, dtype=torch.uint8), torch.full((n, 3), float(n))) for n in (2, 1)]
     whole = joined(parts)
     assert whole.q[:, 0].tolist() == [2, 2, 1] and whole.cells[:, 0, 0, 0].tolist() == [2, 2, 1]
+
+
+@pytest.mark.parametrize(("name", "value"), [("frames_per_step", 3), ("full_actions", True)])
+def test_a_dataset_of_other_preprocessing_is_refused(dataset, name, value):
+    policy, folder = dataset
+    Recorded(folder, policy, 0.25, SHORT)
+    found = (
+        rf"recorded with env.{name} {getattr(SHORT, name)}, here {value}: its pictures are not those that the student"
+    )
+    with pytest.raises(SettingsError, match=found + r" will see; run make rollouts again"):
+        Recorded(folder, policy, 0.25, replace(SHORT, **{name: value}))
+
+
+def test_caps_and_starts_of_a_dataset_may_differ(dataset):
+    Recorded(dataset[1], dataset[0], 0.25, replace(SHORT, max_frames=999, noop_max=3, sticky=0.25))
+
+
+def test_fewer_decisions_are_the_first_ones_of_the_same_episodes(dataset):
+    policy, folder = dataset
+    whole, few = Recorded(folder, policy, 0.25), Recorded(folder, policy, 0.25, decisions=7)
+    assert few.size == 7 < whole.size
+    rng = np.random.default_rng(0)
+    values = {tuple(row) for row in few.lesson(rng, 200).q.tolist()}
+    assert len(values) <= 7
+
+
+def test_a_spread_is_the_mean_deviation_of_values_in_a_state_whatever_their_level():
+    q = np.array([[1.0, 3.0], [10.0, 10.0], [-5.0, 3.0]], np.float32)
+    assert spread(q) == pytest.approx((1 + 0 + 4) / 3) and spread(q + 100) == pytest.approx(spread(q))
+    assert spread(7 * q) == pytest.approx(7 * spread(q)) and spread(0 * q) > 0
+
+
+def test_lessons_carry_their_teachers_spread(dataset):
+    policy, folder = dataset
+    recorded = Recorded(folder, policy, 0.25, unit="spread")
+    rows = Rollouts.open(folder)
+    assert recorded.lesson(np.random.default_rng(0), 3).unit == pytest.approx(spread(rows.q[rows.split(0.25)[0]]))
+    assert Recorded(folder, policy, 0.25).unit == 1.0
+
+
+def test_labels_of_games_with_other_scales_are_alike_in_units_of_their_spread():
+    q = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
+    small, large = (Lesson(torch.zeros(50), scale * q, spread((scale * q).numpy())) for scale in (0.01, 30.0))
+    logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(2))
+    for name in ("kl", "nll", "mse"):
+        loss = imitation(name, 0.5)
+        assert loss(logits, small).item() == pytest.approx(loss(logits, large).item(), rel=1e-4)
+
+
+def test_pictures_move_by_up_to_so_many_pixels_and_repeat_their_edge():
+    obs = np.arange(84 * 84, dtype=np.uint16).astype(np.uint8).reshape(1, 1, 84, 84).repeat(40, 0).repeat(4, 1)
+    moved = shifted(obs, np.random.default_rng(3), 2)
+    padded = np.pad(obs[0, 0], 2, mode="edge")
+    allowed = {padded[y : y + 84, x : x + 84].tobytes() for y in range(5) for x in range(5)}
+    assert {row[0].tobytes() for row in moved} <= allowed and len({row[0].tobytes() for row in moved}) > 10
+    assert all((row == row[0]).all() for row in moved), "the pictures of a stack move together"
+    assert shifted(obs, np.random.default_rng(3), 0) is obs

@@ -21,6 +21,7 @@ from distill.student import (
     TrinaryConv,
     pixel_kernel,
     recalibrate,
+    shared,
 )
 from rl.frames import stack_blocks
 from rl.settings import SettingsError
@@ -245,3 +246,36 @@ def test_a_student_is_a_module_with_its_state_in_the_checkpoint():
     names = set(student().state_dict())
     assert {"front.hidden", "front.mean", "layers.0.trinary", "layers.0.bias", "vote", "log_scale"} <= names
     assert isinstance(student(), Student) and "member" not in names
+
+
+@pytest.mark.parametrize(("name", "allowed"), [("transduction", "learned, thresholds"), ("signs", "free, shared")])
+def test_a_kind_of_student_that_does_not_exist_is_refused(name, allowed):
+    with pytest.raises(SettingsError, match=rf"student.{name}: found 'odd', allowed {allowed}"):
+        StudentSettings(4, SMALL, **{name: "odd"})
+
+
+def test_plain_thresholds_lie_on_both_sides_of_the_mean_and_their_weights_do_not_learn():
+    torch.manual_seed(0)
+    made = Student(StudentSettings(12, SMALL, transduction="thresholds"), heads(3)).train()
+    assert made.front.bias.detach().reshape(3, 4)[:, 0].tolist() == pytest.approx([-1.0, 0.0, 1.0])
+    assert not made.front.hidden.requires_grad
+    assert all(own is not made.front.hidden for group in made.groups() for own in group["params"])
+
+
+def test_shared_signs_are_plus_and_minus_in_turn_and_differ_between_groups():
+    sign = shared((4, 3, 2, 2), 2)
+    assert sign[:, :, 0, 0].tolist() == [[1, -1, 1], [1, -1, 1], [-1, 1, -1], [-1, 1, -1]]
+    assert (sign == sign[:, :, :1, :1]).all()
+    torch.manual_seed(0)
+    made = TrinaryConv("one", 6, 1, layer(8, groups=2, kernel=2), shared_signs=True)
+    assert ((made.trinary * made.sign) >= 0).all() and (made.trinary != 0).any()
+
+
+def test_a_narrower_surrogate_learns_nearer_the_threshold_alone():
+    found = []
+    for width in (1.0, 0.25):
+        made = student(seed=2).train()
+        made.tune(0.1, width)
+        made(cells(6)).square().sum().backward()
+        found.append((next(made.chip_layers).hidden.grad != 0).float().mean().item())
+    assert found[1] < found[0]
