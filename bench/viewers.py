@@ -53,6 +53,7 @@ class Run:
     url: str
     page_s: float  # from the command's start until it told its address
     memory: list[int] = field(default_factory=list)  # bytes, every APART_S
+    cpu_s: float = 0.0  # processor time while it was measured
 
 
 async def begin(folder: Path) -> Run:
@@ -138,10 +139,21 @@ CASES = (("calm",), ("calm", "calm", "calm", "stalled", "restless"))
 
 
 async def remember(run: Run, until_s: float) -> None:
-    """Read the show's memory every second."""
+    """Read the show's memory every second, and what processor time it took until then."""
+    before_s = spent(run.process.pid)
     while time.perf_counter() < until_s:
         run.memory.append(resident(run.process.pid))
         await asyncio.sleep(APART_S)
+    run.cpu_s = spent(run.process.pid) - before_s
+
+
+def spent(process: int) -> float:
+    """Seconds of processor time that a process took so far; 0 where the system does not say."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(process: int) -> int:
@@ -200,6 +212,7 @@ def row_of(run: Run, report: dict[str, Any], what: str, tallies: list[Tally], se
         "viewers": what,
         **{name: report[name] for name in ("pictures", "late", "pictures_per_s")},
         **ms,
+        "cpu_ms": 1000 * run.cpu_s / (seconds * report["pictures_per_s"]),  # of all threads, a picture
         "memory_first_mb": statistics.median(memory[:tenth]),  # medians of the first and the last tenth
         "memory_last_mb": statistics.median(memory[-tenth:]),
         "memory_mb": memory,
@@ -222,13 +235,21 @@ def seen(tally: Tally, seconds: float) -> dict[str, Any]:
 def tables(rows: list[dict[str, Any]], start: dict[str, float]) -> list[Table | str]:
     """The report for people."""
     shows = Table(
-        "viewers", "pictures", "late", "p50 ms", "p99 ms", "max ms", "memory MB", title="work of 33.3 ms allowed"
+        "viewers",
+        "pictures",
+        "late",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "processor ms",
+        "memory MB",
+        title="work of 33.3 ms allowed",
     )
     viewers = Table("viewer", "of", "kB a second", "messages a second", "connections", "first picture s")
     for row in rows:
         work = (f"{row[f'work_{name}_ms']:.2f}" for name in ("p50", "p99", "max"))
         memory = f"{row['memory_first_mb']:.0f} to {row['memory_last_mb']:.0f}"
-        shows.add_row(row["viewers"], f"{row['pictures']:,}", f"{row['late']:,}", *work, memory)
+        shows.add_row(row["viewers"], f"{row['pictures']:,}", f"{row['late']:,}", *work, f"{row['cpu_ms']:.2f}", memory)
         for one in row["each"]:
             first = f"{one['first_picture_p50_s']:.2f}" if "first_picture_p50_s" in one else ""
             rates = (f"{one['bytes_a_s'] / 1000:.1f}", f"{one['messages_a_s']:.1f}")

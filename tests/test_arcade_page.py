@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
-from run_cases import write_run
+from run_cases import ENV, write_run
 
 from bench.browser import chromium, executable, shown
+from deploy.players import make_player
+from deploy.replay import save_replay
+from deploy.replaying import REPLAY, played_with, record_episode
+from rl.games import ScalarGame
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[browser]'")
 expect = sync_api.expect
@@ -38,6 +42,10 @@ def url(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     for game in ("Pong", "Breakout"):
         write_run(root, game)
+    game = ScalarGame("Pong", ENV, 5)
+    player = make_player("chip", "Pong", game.actions, str(root), 5, frozenset)
+    played = played_with("Pong", "chip", None, ENV, 5, game.actions, {})
+    save_replay(record_episode(game, player, played, 60), root / "Pong" / "play" / "a-run" / REPLAY)
     with shown(root, "game=Pong") as address:
         yield address
 
@@ -210,6 +218,30 @@ def test_another_game_is_chosen_and_left(page):
     changes(page, PICTURE)
     page.select_option("#games", "Pong")
     expect(page.locator("#votes li")).to_have_count(6)
+
+
+def test_a_replay_is_scrubbed_and_left(page):
+    page.select_option("#replays", "a-run")
+    expect(page.locator("#who")).to_have_text("replay a-run")
+    button(page, "Pause").click()
+    slider = page.get_by_label("decision")
+    slider.focus()
+    page.keyboard.press("End")
+    expect(page.locator("#at-is")).to_have_text("60 of 60")
+    last = page.evaluate(PICTURE)
+    page.keyboard.press("Home")
+    expect(page.locator("#at-is")).to_have_text("1 of 60")
+    wait(lambda: page.evaluate(PICTURE) != last)
+    button(page, "Pause").click()
+    button(page, "chip").click()
+    expect(page.locator("#who")).to_have_text("chip plays")
+    expect(slider).not_to_be_visible()
+
+
+def test_a_replay_that_does_not_match_says_at_which_decision(page):
+    page.select_option("#replays", "shipped")  # of the chip that ships, which is not the one of these tests
+    expect(page.locator("#notice")).to_contain_text("diverges at decision 0 of ")
+    expect(page.locator("#who")).to_have_text("chip plays")
 
 
 def test_a_clip_is_recorded_and_saved(page):

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from deploy.arcade.cabinet import Cabinet
 from deploy.arcade.seat import Sitter
 from deploy.arcade.wounds import unharmed
-from deploy.replay import Replay, load_replay
+from deploy.realtime import NoThoughts, Thinking, thoughts_of
+from deploy.replay import Replay, check_thought, load_replay
 from deploy.replaying import REPEATABLE, Reel, Scene, env_of
 from rl.games import ScalarGame
-from rl.loop import Step
+from rl.loop import Player, Step
 from rl.settings import SettingsError
 
 PLAYER = "replay"
@@ -72,26 +73,31 @@ class ReelGame:
 
 
 class ReelPlayer:
-    """Plays what was recorded and shows what was thought."""
+    """Plays what was recorded; a player thinks along, and must think what was recorded of it."""
 
-    def __init__(self, game: ReelGame) -> None:
-        self._game = game
-        self._scene = game.scene
+    def __init__(self, game: ReelGame, replay: Replay, name: str, thinker: Player | None) -> None:
+        self._game, self._replay, self._name, self._thinker = game, replay, name, thinker
+        self._mind: Thinking = NoThoughts() if thinker is None else thoughts_of(thinker)
 
     def reset(self) -> None:
-        pass
+        if self._thinker is not None:
+            self._thinker.reset()
 
     def act(self, obs: NDArray[np.uint8]) -> int:
-        self._scene = self._game.scene
-        return self._scene.action
+        """The recorded action; raises ReplayError where the thought is another than the recorded one."""
+        scene = self._game.scene
+        if self._thinker is not None:
+            self._thinker.act(obs)
+            check_thought(self._replay, self._name, scene.at, self.votes, self.activity)
+        return scene.action
 
     @property
     def votes(self) -> NDArray[np.int32] | None:
-        return self._scene.votes
+        return self._mind.votes
 
     @property
     def activity(self) -> NDArray[np.int32] | None:
-        return self._scene.activity
+        return self._mind.activity
 
 
 def open_reel(path: Path, cabinet: Cabinet, frames_per_picture: int) -> tuple[ReelGame, Sitter]:
@@ -107,13 +113,13 @@ def open_reel(path: Path, cabinet: Cabinet, frames_per_picture: int) -> tuple[Re
     own = replay.played
     game = ScalarGame(own.game, env_of(replay), own.seed)
     thinker = _thinker(replay, cabinet)
-    reel = Reel(replay, str(path), game, None if thinker is None else thinker.player, frames_per_picture)
+    reel = Reel(replay, str(path), game, None, frames_per_picture)
     reel.at(len(reel) - 1)  # leaps are short from here on
     made = ReelGame(reel, game.actions, game.frames_per_step)
-    player = ReelPlayer(made)
-    return made, Sitter(PLAYER, PLAYER, player) if thinker is None else replace(
-        thinker, name=PLAYER, label=PLAYER, player=player
-    )
+    player = ReelPlayer(made, replay, str(path), None if thinker is None else thinker.player)
+    if thinker is None:
+        return made, Sitter(PLAYER, PLAYER, player)
+    return made, replace(thinker, name=PLAYER, label=PLAYER, player=player)
 
 
 def _need_game(path: Path, replay: Replay, cabinet: Cabinet) -> None:
