@@ -22,6 +22,7 @@ _HOME = {
     "EmulationError": "emulator",
     "Emulator": "emulator",
     "FormatError": "files",
+    "IntegerSpec": "integer_spec",
     "LazyEngine": "engine",
     "LineSpikes": "spikes",
     "NeuronTypes": "cores",
@@ -38,6 +39,7 @@ _HOME = {
     "load": "formats",
     "load_compiled": "compiled",
     "load_graph": "graphs",
+    "load_integers": "integer_spec",
     "load_spec": "spec",
     "load_spikes": "formats",
     "random_damage": "damage",
@@ -45,6 +47,7 @@ _HOME = {
     "save": "formats",
     "save_compiled": "compiled",
     "save_graph": "graphs",
+    "save_integers": "integer_spec",
     "save_spec": "spec",
     "save_spikes": "formats",
 }
