@@ -172,7 +172,9 @@ def score_at_once(player: str, config: GameRun, rules: Protocol) -> Score:
     """A model, all episodes in one batch: equal to one by one, and several times faster."""
     with redirect_stdout(StringIO()):  # which files are read has been said once
         integers = {"int8": partial(_integers, INT8), "int4": partial(_integers, INT4)}
-        act, known = {"teacher": _teacher, "chip": _chip, **integers}.get(player, _student)(config)
+        models: dict[str, Callable[[GameRun], tuple[Act, tuple[str, ...]]]]
+        models = {"teacher": _teacher, "chip": _chip, **integers}
+        act, known = models.get(player, _student)(config)
     actions = action_meanings(config.name, rules.env)
     ids = action_ids(known, actions, f"{player} of {config.name}")
     ticker = Ticker(rules.episodes)

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from run_cases import ROOM
 
 from deploy import report
+from deploy.cards import END, START
 from deploy.figures import DIM, INK, figures, pixels, png, svg
 from deploy.films import small_clip
 from deploy.gather import gather, joules
@@ -169,6 +170,24 @@ def test_the_command_writes_the_page_and_the_numbers(root, tmp_path, monkeypatch
     assert facts["games"]["Pong"]["scores"]["chip"]["mean"] == 55 / 3
     assert (root / "report/report.html").read_text().startswith("<!doctype html>")
     assert "2 games: Breakout, Pong" in capsys.readouterr().out
+
+
+def test_the_readme_gets_its_table_and_figure_of_what_ships(root, tmp_path, monkeypatch, capsys):
+    models = tmp_path / "models"
+    facts = json.loads((root / "Pong/score/nature/report.json").read_text())
+    facts["scores"]["student"] = facts["scores"]["teacher"]
+    energy = {"whole": {"static_w": 0.03, "active_a_w": 0.0}}
+    chip = {"usage": {"total": {"cores": [7, 9]}}, "latency_ticks": 3, "energy": energy}
+    write_json(models / "Pong/card.json", facts | {"chip": chip, "game": "Pong"})
+    (tmp_path / "README.md").write_text(f"front\n{START}\nold\n{END}\nback\n")
+    monkeypatch.setattr(report, "MODELS", models)
+    assert report.command(ReportRun(str(root), ReportSettings("nature", readme=True))) == 0
+    row = "| 0.500 | 7 of 9 | 3 ticks | 2.00 mJ | 3 |"
+    table = (tmp_path / "README.md").read_text()
+    assert "| game | teacher | student | 8-bit | chip | chip of teacher |" in table and row in table
+    assert table.startswith("front\n") and table.endswith("back\n") and "old" not in table
+    assert (tmp_path / "docs/scores.png").read_bytes().startswith(b"\x89PNG")
+    assert "written: " in capsys.readouterr().out
 
 
 def test_the_config_becomes_the_commands_settings():
