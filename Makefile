@@ -29,7 +29,7 @@ smoke = $(if $(filter smoke,$(SIZE)),smoke=$(1))
 ready := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slow check play replay teacher rollouts distill integers compile verify score faults inspect publish tour report board bench pipeline clean
+.PHONY: help setup test test-slow check play replay teacher rollouts distill finetune integers compile verify score faults inspect publish tour report board bench pipeline clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
