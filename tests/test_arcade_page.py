@@ -224,7 +224,7 @@ def test_a_replay_is_scrubbed_and_left(page):
     page.select_option("#replays", "a-run")
     expect(page.locator("#who")).to_have_text("replay a-run")
     button(page, "Pause").click()
-    slider = page.get_by_label("decision")
+    slider = page.get_by_role("slider", name="decision")
     slider.focus()
     page.keyboard.press("End")
     expect(page.locator("#at-is")).to_have_text("60 of 60")
