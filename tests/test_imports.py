@@ -48,6 +48,7 @@ PLAYERS |= {
     "gather",
     "figures",
     "cards",
+    "tour_pictures",
     "films",
     "report_page",
     "floorplan",
