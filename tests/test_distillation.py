@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from distill_cases import SMALL, TINY, linked, prepared, record, teacher, tiny_run
 
 from deploy.spec import load_spec
 from distill.distiller import Distiller, heads_of
-from distill.judge import share_of
+from distill.judge import exam, geometric, read_alone, share_of
 from distill.settings import DistillRun, rate_at, temperature_at
 from distill.train import command, distil
 from rl.board import Board
@@ -250,6 +251,14 @@ WRONG = [
     ("eval_episodes", 0, "1 or more"),
     ("online_epsilon", 1.5, "0 to 1"),
     ("calibrate_batches", 0, "1 or more"),
+    ("exam_updates", 0, "1 or more"),
+    ("threads", 0, "1 or more"),
+    ("unit", "metres", "spread, value"),
+    ("schedule", "linear", "cosine, steps, constant"),
+    ("surrogate_width", 0.0, "above 0"),
+    ("hysteresis", 0.5, "0 to below 0.5"),
+    ("shift", -1, "0 or more"),
+    ("decisions", -1, "0 or more"),
 ]
 
 
@@ -274,3 +283,82 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path):
     teacher("Pong", tmp_path)
     with pytest.raises(SettingsError, match=r"holds no dataset; run make rollouts GAME=Pong"):
         Distiller(tiny_run(tmp_path))
+
+
+def test_of_every_game_equally_many_rows_are_learnt_however_much_was_recorded(ready, tmp_path):
+    root = tmp_path / "root"
+    linked(ready, root)
+    (root / "Breakout" / "rollouts").unlink()
+    record(teacher("Breakout", ready), root, count=3)
+    distiller = Distiller(tiny_run(root, games=("Pong", "Breakout"), mode="offline", batch=9))
+    assert distiller.recorded[0].size > 2 * distiller.recorded[1].size
+    assert [len(lesson.q) for lesson in distiller._lessons(0)] == [4, 4]
+
+
+def test_an_exam_tells_the_health_of_every_level_and_of_every_game(root):
+    distiller = Distiller(tiny_run(root, games=("Pong", "Breakout"), mode="offline"))
+    distiller.step()
+    told = exam(distiller, distiller.folded(), 32)
+    for kind in ("firing", "dead", "always", "synapses", "used", "zero"):
+        assert all(told[f"{kind}/{level}"] >= 0 for level in ("front", "01-P4-8(2)", "02-N-12(2)", "03-S-21(1)"))
+    for kind in ("kl", "agreement", "vote_margin", "folded_disagreement"):
+        both = [told[f"distill/{kind}/{game}"] for game in ("Pong", "Breakout")]
+        assert told[f"distill/{kind}"] == pytest.approx(sum(both) / 2)
+    assert told["distill/folded_disagreement"] == 0, "thresholds are whole numbers while it trains, too"
+    assert told["chip/cores"] >= 1 and told["chip/energy_j"] > 0
+    assert exam(distiller, distiller.folded(), 32) == told, "an exam is repeatable and changes nothing"
+
+
+def test_exams_come_between_judgements(root):
+    config = tiny_run(root, mode="offline", exam_updates=2, eval_updates=6)
+    go(config)
+    assert [line["at"] for line in lines(config) if "dead/front" in line] == [2, 4, 6]
+    assert [line["at"] for line in lines(config) if "eval/share" in line] == [6]
+
+
+def test_a_student_of_two_games_is_measured_by_equal_students_of_one(root, capsys):
+    for game in ("Pong", "Breakout"):
+        alone = tiny_run(linked(root, root.parent / f"{root.name}-{game}"), games=(game,), mode="offline")
+        command(alone, "")
+        (root / "alone" / game).mkdir(parents=True)
+        (root / "alone" / game / "student").symlink_to(alone.folder)
+    capsys.readouterr()
+    config = tiny_run(root, games=("Pong", "Breakout"), mode="offline")
+    assert command(config, "") == 0
+    facts = json.loads((config.folder / "report.json").read_text())
+    assert set(facts["alone"]) == set(facts["shares_alone"]) == {"Pong", "Breakout"}
+    assert facts["shares_alone_geometric"] == pytest.approx(geometric(list(facts["shares_alone"].values())))
+    said = capsys.readouterr().out
+    assert "geometric mean of the shares: " in said and "of an equal student of one game: Pong " in said
+    wider = replace(config, student=replace(config.student, front_features=5))
+    assert read_alone(wider, "Pong") is None and read_alone(config, "Pong") is not None
+
+
+def test_a_judgement_of_shares_is_a_geometric_mean_and_0_where_one_is_lost():
+    assert geometric([0.5, 2.0]) == pytest.approx(1) and geometric([0.5, 0.0]) == 0 and geometric([]) == 0
+
+
+@pytest.mark.parametrize("change", [{"signs": "shared"}, {"transduction": "thresholds"}, {"history": 4}])
+def test_every_kind_of_student_trains_goes_on_and_says_what_it_is(root, change):
+    layers = (replace(SMALL[0], groups=4, shuffle=True), *SMALL[1:]) if "history" in change else SMALL
+    plain = tiny_run(root, mode="offline")
+    config = replace(plain, student=replace(plain.student, layers=layers, **change))
+    go(config, looks=3)
+    ended = go(config)
+    spec, _ = load_spec(config.folder / "student.npz")
+    assert ended.update == 6
+    if "signs" in change:
+        for layer in spec.layers:
+            by_group = layer.weights.reshape(layer.groups, -1, *layer.weights.shape[1:])
+            assert not ((by_group > 0).any(axis=(1, 3, 4)) & (by_group < 0).any(axis=(1, 3, 4))).any()
+    if "transduction" in change:
+        assert set(np.unique(spec.front.weights)) == {0, 127}
+        assert ((spec.front.weights != 0).any(axis=(2, 3)).sum(axis=1) == 1).all(), "each compares one picture"
+    with pytest.raises(SettingsError, match=r"begun with other games, teachers or layers"):
+        go(plain)
+
+
+def test_the_steps_of_a_schedule_are_a_tenth_and_a_hundredth():
+    own = replace(TINY, learning_rate=1.0, warmup_updates=0, updates=10, schedule="steps")
+    assert [rate_at(update, own) for update in (0, 7, 8, 9)] == pytest.approx([1, 1, 0.1, 0.01])
+    assert rate_at(9, replace(own, schedule="constant")) == 1
