@@ -37,8 +37,8 @@ def main() -> None:
     parser.add_argument("--game", default="Pong")
     parser.add_argument("--size", type=int, nargs=2, default=[1440, 840], help="in CSS pixels")
     parser.add_argument("--scheme", choices=("dark", "light"), default="dark")
-    parser.add_argument("--seconds", type=float, default=25.0, help="of play before the picture")
-    parser.add_argument("--tick", type=int, default=6, help="of the wave")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of play before the picture")
+    parser.add_argument("--tick", type=int, default=4, help="of the wave")
     own = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, shown(Path(scratch), f"game={own.game}") as url:
         png = reduced(taken(url, (own.size[0], own.size[1]), own.scheme, own.seconds, own.tick))

@@ -103,7 +103,7 @@ export class Mesh {
   /** Cells in their layer's colour, bright by their spikes; white where the picture arrives, dim where it has not yet. */
   paint(tick, steady, passed) {
     const { scene, wave, glow, colours, dead } = this, pixels = this.image.data;
-    const bright = wave?.bright && !steady, fades = Math.exp(-passed / (bright ? wave.lasts / 5 : 60));
+    const bright = wave?.bright && !steady, fades = Math.exp(-passed / (bright ? wave.lasts / 10 : 60));
     for (let i = 0; i < scene.at.length; i++) {
       const core = scene.at[i], o = 4 * i;
       let red = FREE[0], green = FREE[1], blue = FREE[2];
