@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from deploy.spec import StudentSpec
 from distill.export import Folded, export, leaks
-from distill.student import LayerSettings, Student
 from distill.judge import folded_act
+from distill.student import LayerSettings, Student
 from rl.frames import pixels, stack_blocks
 
 LAYERS = [
