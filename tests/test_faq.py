@@ -85,7 +85,7 @@ def lines(config: IntegerRun) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (config.folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("bits", "stage"), [(4, INT4), (8, INT8)])
+@pytest.mark.parametrize(("bits", "stage"), [(4, INT4), pytest.param(8, INT8, marks=pytest.mark.slow)])
 def test_the_command_leaves_integers_their_state_their_metrics_and_a_report(root, capsys, bits, stage):
     config = run_of(root, bits=bits, epochs=1)
     assert command(config, "settings") == 0
@@ -111,7 +111,7 @@ def test_the_command_leaves_integers_their_state_their_metrics_and_a_report(root
     assert command(config, "settings") == 0 and len(lines(config)) == count, "a finished run is not run again"
 
 
-@pytest.mark.parametrize("steps", ["calibrated", "learned"])
+@pytest.mark.parametrize("steps", ["calibrated", pytest.param("learned", marks=pytest.mark.slow)])
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(ready, tmp_path, steps):
     whole, parted = (run_of(linked(ready, tmp_path / name), steps=steps) for name in ("whole", "parted"))
     one = go(whole)
@@ -137,6 +137,7 @@ def test_fine_tuning_lowers_the_loss(root):
     assert len(kls) == 2 and kls[1] < kls[0]
 
 
+@pytest.mark.slow
 def test_equal_seeds_make_equal_integers_and_other_seeds_do_not(ready, tmp_path):
     digests = [go(run_of(linked(ready, tmp_path / name), seed=seed)).net.export().digest for name, seed in
                (("a", 3), ("b", 3), ("c", 4))]  # fmt: skip
