@@ -130,10 +130,11 @@ def test_a_latent_file_of_another_history_is_refused(tmp_path: Path) -> None:
         load_latent(tmp_path / "l.safetensors")
 
 
-@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_preset_makes_a_student_that_fits_a_chip(path: Path) -> None:
-    own = build(StudentSettings, yaml.safe_load(path.read_text()), "student")
-    assert set(asdict(own)) == {"front_features", "layers", "history"}
+@pytest.mark.parametrize("name", ["slim", "slim-history", "middle"])  # the larger ones: test_student_presets.py
+def test_a_preset_makes_a_student_that_fits_a_chip(name: str) -> None:
+    values = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    own = build(StudentSettings, values, "student")
+    assert set(asdict(own)) == set(values)
     torch.manual_seed(1)
     made = Student(own, heads(6)).eval()
     spec = export(made)
