@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rl.board import Ticker
 from rl.frames import BlockStacks, Frames, blocks
 from rl.games import EnvSettings, ScalarGame, VectorGame
 from rl.loop import Epsilon, Player, Strays, moments
 from rl.settings import SettingsError, need
 from rl.statistics import iqm
+
+if TYPE_CHECKING:  # it brings torch along, and who only reads scores plays without
+    from rl.board import Ticker
 
 # (random play, a professional human tester): raw scores of whole games, no-op starts, at most 108,000 frames, as
 # collected in google-deepmind/dqn_zoo, dqn_zoo/atari_data.py; Mnih et al. 2015 print most of them.
