@@ -52,7 +52,7 @@ class Distiller:
 
     def __init__(self, config: DistillRun, team: Team = ALONE) -> None:
         own = self._own = config.distill
-        torch.set_num_threads(own.threads)
+        torch.set_num_threads(1)  # two of OpenMP spin at every operator; the threads that share a batch are ours
         torch.manual_seed(own.seed)
         self.config, self._team = config, team
         self.teachers = [load_policy(find(TEACHER, game, config.root)) for game in config.games]

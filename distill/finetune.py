@@ -103,7 +103,7 @@ class Finetuner:
 
     def __init__(self, config: FinetuneRun) -> None:
         own = self._own = config.finetune
-        torch.set_num_threads(own.threads)
+        torch.set_num_threads(1)  # two of OpenMP spin at every operator; the threads that share a batch are ours
         self.config = config
         self.teacher = load_policy(find(TEACHER, config.name, config.root))
         student, self.settings, self.begun = start_of(config)
@@ -201,7 +201,7 @@ def score(config: FinetuneRun, spec: StudentSpec, episodes: int, seed: int) -> S
     """A folded student in the game."""
     own = config.finetune
     rules = Protocol("nature", config.env, own.epsilon, episodes, seed)
-    return evaluate(folded_act(spec, config.name), config.name, rules, own.threads, "student")
+    return evaluate(folded_act(spec, config.name), config.name, rules, 1, "student")
 
 
 def finetune(config: FinetuneRun, tuner: Finetuner, board: Board, stop: Stop) -> bool:

@@ -84,7 +84,7 @@ def score(config: DistillRun, spec: StudentSpec, game: str, episodes: int) -> Sc
     """The folded student in the game, as the chip will play it."""
     own = config.distill
     rules = Protocol("nature", config.env, own.epsilon, episodes, 2_000_003 * own.seed)
-    return evaluate(folded_act(spec, game), game, rules, own.threads, "student")
+    return evaluate(folded_act(spec, game), game, rules, 1, "student")  # env workers spin: one leaves a core
 
 
 def keep_best(config: DistillRun, distiller: Distiller, board: Board) -> str:
