@@ -17,7 +17,19 @@ from rl.settings import SettingsError, build, unknown
 T = TypeVar("T")
 # Sections that a game's file may hold; a command takes its own and leaves the others.
 CONF = Path(__file__).resolve().parent.parent / "conf"
-SECTIONS = ("env", "teacher", "rollouts", "distill", "finetune", "chip", "verify", "score", "play", "replay", "integers")
+SECTIONS = (
+    "env",
+    "teacher",
+    "rollouts",
+    "distill",
+    "integers",
+    "finetune",
+    "chip",
+    "verify",
+    "score",
+    "play",
+    "replay",
+)
 
 
 def settings(kind: type[T], tree: Mapping[str, Any]) -> T:

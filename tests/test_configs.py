@@ -26,8 +26,8 @@ from deploy.rerun import ReplayRun
 from deploy.score import ScoreRun
 from deploy.verify import VerifyRun
 from distill import verify as distill_verify
-from distill.finetune import FinetuneRun
 from distill.faq import IntegerRun
+from distill.finetune import FinetuneRun
 from distill.train import DistillRun
 from rl.collect import RolloutRun
 from rl.command import launch, run, settings
