@@ -21,7 +21,7 @@ def taken(url: str, size: tuple[int, int], scheme: str, seconds: float, tick: in
         page.wait_for_timeout(1000 * seconds)
         page.select_option("#wave", "slow")
         page.wait_for_function(f"document.querySelector('#tick').textContent.startsWith('tick {tick} ')")
-        return page.screenshot(animations="allow")
+        return bytes(page.screenshot(animations="allow"))
 
 
 def reduced(png: bytes) -> bytes:
