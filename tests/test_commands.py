@@ -191,7 +191,7 @@ def test_play_writes_a_report_of_every_player(player, root, capsys):
     assert play.command(a_play(root, player)) == 0
     (folder,) = (root / "Pong" / "play").iterdir()
     assert folder.name.startswith(f"{player}-")
-    assert files_in(folder) == {"report.json"}
+    assert files_in(folder) == {"report.json", "replay.npz"}
     facts = report(folder)
     assert (facts["what"], facts["game"], facts["player"], facts["title"]) == (
         "play",
@@ -210,7 +210,7 @@ def test_play_with_a_video_has_every_picture_in_it(root):
     assert play.command(a_play(root, view="video", seconds=1.0)) == 0
     (folder,) = (root / "Pong" / "play").iterdir()
     facts = report(folder)
-    assert files_in(folder) == {"report.json", "play.mp4"}
+    assert files_in(folder) == {"report.json", "replay.npz", "play.mp4"}
     assert (facts["video_pictures"], facts["video_dropped"], facts["pictures"]) == (30, 0, 30)
     with av.open(facts["video"]) as container:
         assert sum(1 for _ in container.decode(video=0)) == 30
@@ -394,7 +394,7 @@ def test_a_window_without_a_display_is_said_and_nothing_is_written(root, capsys,
     ("changes", "message"),
     [
         ({"player": "chips"}, "player: found 'chips', allowed chip, spec, student, int8, int4, teacher, human, random"),
-        ({"view": "windw"}, "view: found 'windw'; allowed auto, window, terminal, video, none; try VIEW=auto"),
+        ({"view": "windw"}, "view: found 'windw'; allowed auto, web, window, terminal, video, none; try VIEW=auto"),
     ],
 )
 def test_an_unknown_name_is_told_with_those_that_there_are(changes, message, root, capsys):

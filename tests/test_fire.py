@@ -10,7 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from distill.convolve import bits_of
 from distill.fire import EPSILON, Fire, fired, moments_of, thresholds
+from distill.kernels import descend
 from distill.quantise import Step
 from distill.sharing import WHOLE, Table
 
@@ -61,15 +63,12 @@ def test_bfloat16_keeps_the_bits_and_rounds_the_gradients_alone():
 def test_numbers_are_rounded_to_bfloat16_as_torch_rounds_them(value):
     bits = torch.tensor([[[value]]])
     # Of one row the mean is the sum itself, so all that is left of a gradient is 0; rounding shows in a plain copy.
-    from distill.convolve import bits_of
-    from distill.kernels import descend
-
     out, zero, one = (
         torch.zeros(1, 1, 1, dtype=torch.bfloat16),
         np.zeros((1, 1), np.float32),
         np.ones((1, 1), np.float32),
     )
-    descend(bits_of(torch.zeros(1, 1, 1)), bits_of(bits[0]), zero, one, zero, zero, zero, bits_of(out))
+    descend(bits_of(torch.zeros(1, 1, 1)), bits_of(bits[0]), zero, one, zero, np.float32(1), zero, zero, bits_of(out))
     assert torch.equal(out, bits.bfloat16())
 
 

@@ -420,7 +420,7 @@ def root(tmp_path: Path, chip: Compiled) -> Path:
 
 
 def test_build_takes_the_interval_and_reports_it(root: Path) -> None:
-    own = build.ChipSettings("ns1e", 0, 1, (), 17, ())
+    own = build.ChipSettings("ns1e", 0, 1, (), 17, (), splitters=True)
     assert build.command(build.BuildRun(("Pong",), str(root), own)) == 0
     facts = json.loads((root / "Pong" / "chip" / "report.json").read_text())
     assert (facts["history"], facts["interval_ticks"]) == (4, 17)

@@ -33,6 +33,9 @@ def counted(net, obs):
         told[f"always/{conv.name}"] = sum(map(all, neurons)) / len(neurons)
         nonzero = [sum(w != 0 for w in row.ravel().tolist()) for row in conv.weights]
         told[f"synapses/{conv.name}"] = sum(nonzero) / len(nonzero)
+        inputs = conv.weights[0].size if conv is net.front else 128  # what a neuron may have; the front is off the chip
+        told[f"used/{conv.name}"] = sum(nonzero) / len(nonzero) / inputs
+        told[f"zero/{conv.name}"] = 1 - sum(nonzero) / conv.weights.size
     return told
 
 
