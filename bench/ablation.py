@@ -92,19 +92,26 @@ class Run:
 
 
 def train(run: Run, budget: Budget) -> None:
-    """Run it to its end, unless it is there; adds up the processor time of every part."""
-    if (run.folder / "report.json").exists():
-        return
-    run.folder.mkdir(parents=True, exist_ok=True)
-    cost = run.folder / "cost.json"
+    """Run it to its end, unless it is there."""
+    if not (run.folder / "report.json").exists():
+        carry_out(run.command(budget), run.folder)
+
+
+def carry_out(command: list[str], folder: Path) -> None:
+    """Run a command that can be stopped and gone on with; `cost.json` adds up the processor time of every part.
+
+    Raises RuntimeError where it fails; what it printed is in `log.txt`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    cost = folder / "cost.json"
     before = json.loads(cost.read_text())["cpu_s"] if cost.exists() else 0.0
-    with (run.folder / "log.txt").open("a") as log:
-        child = subprocess.Popen(run.command(budget), stdout=log, stderr=subprocess.STDOUT)
+    with (folder / "log.txt").open("a") as log:
+        child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     write_json(cost, {"cpu_s": before + used.ru_utime + used.ru_stime})
     if child.returncode:
-        raise RuntimeError(f"{run.folder}: training ended with status {child.returncode}; see log.txt there")
+        raise RuntimeError(f"{folder}: ended with status {child.returncode}; see log.txt there")
 
 
 def curve(run: Run) -> list[tuple[int, float]]:

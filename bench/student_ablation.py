@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,9 +21,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from bench.ablation import carry_out
 from bench.lines import Line, drawn
 from bench.report import FOLDER, write_report
-from rl.files import write_json, write_whole
+from rl.files import write_whole
 from rl.statistics import estimate, mean
 
 Overrides = tuple[str, ...]
@@ -111,20 +110,10 @@ def linked(run: Run) -> None:
 
 
 def train(run: Run, budget: Budget) -> None:
-    """Run it to its end, unless it is there; adds up the processor time of every sitting."""
-    if (run.folder / "report.json").exists():
-        return
-    linked(run)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    cost = run.folder / "cost.json"
-    before = json.loads(cost.read_text())["cpu_s"] if cost.exists() else 0.0
-    with (run.folder / "log.txt").open("a") as log:
-        child = subprocess.Popen(run.command(budget), stdout=log, stderr=subprocess.STDOUT)
-        _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    write_json(cost, {"cpu_s": before + used.ru_utime + used.ru_stime})
-    if child.returncode:
-        raise RuntimeError(f"{run.folder}: ended with status {child.returncode}; see log.txt there")
+    """Run it to its end, unless it is there."""
+    if not (run.folder / "report.json").exists():
+        linked(run)
+        carry_out(run.command(budget), run.folder)
 
 
 def curve(run: Run) -> list[tuple[int, float]]:

@@ -55,7 +55,7 @@ def quick(monkeypatch):
 
 def test_a_run_that_was_stopped_goes_on_and_its_cost_adds_up(quick, tmp_path):
     run = Run("n=1", "Qbert", 1, tmp_path)
-    with pytest.raises(RuntimeError, match=r"training ended with status 130; see log\.txt there"):
+    with pytest.raises(RuntimeError, match=r"ended with status 130; see log\.txt there"):
         train(run, Budget())
     first = json.loads((run.folder / "cost.json").read_text())["cpu_s"]
     assert finished([run]) == []
