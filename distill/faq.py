@@ -315,7 +315,7 @@ def command(config: IntegerRun, text: str) -> int:
         if state.exists():
             tuner.resume(state)
             print(f"{folder}: going on at update {tuner.update:,} of {tuner.updates:,}")
-        with Board(folder, tuner.update or None) as board:
+        with Board(folder, tuner.update) as board:
             board.text("config", f"```\n{text}\n```")
             done = tune(config, tuner, board, stop)
         if not done:

@@ -293,7 +293,7 @@ def command(config: FinetuneRun, text: str) -> int:
         if state.exists():
             tuner.resume(state)
             print(f"{folder}: going on at update {tuner.update:,}")
-        with Board(folder, tuner.update or None) as board:
+        with Board(folder, tuner.update) as board:
             board.text("config", f"```\n{text}\n```")
             try:
                 done = finetune(config, tuner, board, stop)

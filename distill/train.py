@@ -65,7 +65,7 @@ def _command(config: DistillRun, text: str, us: Team) -> int:
         if us.rank:
             done = distil(config, distiller, None, stop, us)
         else:
-            with Board(folder, distiller.update or None) as board:
+            with Board(folder, distiller.update) as board:
                 board.text("config", f"```\n{text}\n```")
                 done = distil(config, distiller, board, stop, us)
     finally:
