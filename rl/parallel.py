@@ -90,5 +90,6 @@ def team() -> Iterator[Team]:
     processes.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield Several(processes.get_rank(), processes.get_world_size())
+        processes.barrier()  # none leaves while another still waits for its messages
     finally:
         processes.destroy_process_group()
