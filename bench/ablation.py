@@ -29,10 +29,13 @@ from rl.files import write_json
 # Each changes one thing of the first; what is not named is as conf/teacher.yaml has it.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "default": (),
-    "1 sample": ("teacher.agent.batch=32",),
-    "4 samples": ("teacher.agent.batch=128",),
-    "8 samples": ("teacher.agent.batch=256",),
-    "prioritised": ("teacher.agent.prioritised=true",),
+    "1 sample": ("teacher.updates_per_step=1",),
+    "4 samples": ("teacher.agent.batch=64",),
+    "8 samples": ("teacher.agent.batch=128",),
+    "one update of 64": ("teacher.updates_per_step=1", "teacher.agent.batch=64"),
+    "rate 2.5e-4": ("teacher.agent.learning_rate=2.5e-4",),
+    "rate 1e-3": ("teacher.agent.learning_rate=1e-3",),
+    "evenly": ("teacher.agent.prioritised=false",),
     "mean alone": ("teacher.agent.quantiles=1",),
     "n=1": ("teacher.agent.n_steps=1",),
     "n=3": ("teacher.agent.n_steps=3",),
@@ -40,11 +43,12 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "target 50": ("teacher.agent.target_updates=50",),
     "target 1000": ("teacher.agent.target_updates=1000",),
     "full width": ("teacher.network.channels=[32,64,64]",),
-    "full width, 4 samples": ("teacher.network.channels=[32,64,64]", "teacher.agent.batch=128"),
+    "full width, 4 samples": ("teacher.network.channels=[32,64,64]", "teacher.agent.batch=64"),
+    "a third of the width": ("teacher.network.channels=[16,32,32]", "teacher.network.hidden=256"),
     "pqn": ("teacher.algo=pqn",),
     "pqn, full width": ("teacher.algo=pqn", "teacher.network.channels=[32,64,64]"),
-    "16 envs": ("teacher.envs=16", "teacher.agent.batch=32"),
-    "64 envs": ("teacher.envs=64", "teacher.agent.batch=128"),
+    "16 envs": ("teacher.envs=16", "teacher.updates_per_step=1"),
+    "64 envs": ("teacher.envs=64", "teacher.agent.batch=64"),
 }
 GAMES = ("Breakout", "Qbert", "SpaceInvaders")
 

@@ -18,6 +18,7 @@ from rl.clips import Clip, film
 from rl.device import CPU, DEVICES, device_named, processors
 from rl.device_agent import DeviceDqn
 from rl.device_replay import DeviceReplay
+from rl.exploration import Exploration, epsilon_at
 from rl.frames import STACK, BlockStacks, Frames, blocks
 from rl.games import SEEDS, EnvSettings, VectorGame, VectorStep
 from rl.manifest import versions
@@ -50,6 +51,7 @@ class TeacherSettings:
     updates_per_step: int
     epsilon_final: float
     epsilon_decay_frames: int
+    stray_steps: int  # that a random action lasts at the longest
     rate_decay_frames: int
     rate_hold_frames: int
     rate_final: float
@@ -70,6 +72,7 @@ class TeacherSettings:
         need(self.env_threads >= 0, "teacher.env_threads", self.env_threads, "0 (by the device) or more")
         need(self.device in DEVICES, "teacher.device", self.device, ", ".join(DEVICES))
         need(self.seed >= 0, "teacher.seed", self.seed, "0 or more")
+        need(self.stray_steps >= 1, "teacher.stray_steps", self.stray_steps, "1 or more")
         need(0 <= self.epsilon_final <= 1, "teacher.epsilon_final", self.epsilon_final, "0 to 1")
         need(self.rate_hold_frames >= 0, "teacher.rate_hold_frames", self.rate_hold_frames, "0 or more")
         need(0 <= self.rate_final <= 1, "teacher.rate_final", self.rate_final, "0 to 1")
@@ -124,11 +127,6 @@ def rate_at(frames: int, own: TeacherSettings) -> float:
     return own.agent.learning_rate * (own.rate_final + (1 - own.rate_final) * left)
 
 
-def epsilon_at(frames: int, final: float, decay_frames: int) -> float:
-    """Share of random actions: linear from 1 to `final`, then flat."""
-    return 1.0 + (final - 1.0) * min(1.0, frames / decay_frames)
-
-
 class Trainer:
     """Acts, plays and learns at once: a step's gradients are computed while its actions are chosen and played.
 
@@ -157,6 +155,7 @@ class Trainer:
         self._rollouts: Rollouts | None = None
         self._equip(device)
         self._stacks = BlockStacks(blocks(self._games.first))
+        self._exploration = Exploration(self._own.envs, len(self.actions), self._own.stray_steps)
         self._open = np.zeros(self._own.envs)  # running returns
         self._returns: deque[float] = deque(maxlen=50)
         self.predictions = Predictions(self._own.envs, self._own.agent.gamma)
@@ -231,7 +230,7 @@ class Trainer:
         sampled = time.monotonic()
         stacks = self._stacks.now
         values = self._values(stacks)
-        actions = self._choose(values)
+        actions = self._exploration.choose(values.argmax(axis=1), self.epsilon, self._rng)
         self._games.send(actions)
         acted = time.monotonic()
         step = self._games.recv()
@@ -251,12 +250,6 @@ class Trainer:
         if isinstance(self._replay, DeviceReplay) and isinstance(self._agent, DeviceDqn):
             return self._agent.values(self._replay.newest())
         return self._agent.values(stacks)
-
-    def _choose(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
-        actions: NDArray[np.int64] = values.argmax(axis=1)
-        stray = self._rng.random(len(actions)) < self.epsilon
-        actions[stray] = self._rng.integers(len(self.actions), size=int(stray.sum()))
-        return actions
 
     def _ready(self) -> bool:
         if self._rollouts:

@@ -43,13 +43,14 @@ def test_multiply_adds_are_those_of_the_layers(network: NetworkSettings):
 def test_the_settings_of_the_peer_are_one_update_of_32_every_four_decisions():
     own = teacher.as_the_peer(teacher.run_of("Pong")).teacher
     assert (own.envs, own.updates_per_step, own.agent.batch, own.network) == (4, 1, 32, teacher.NATURE)
+    assert (own.agent.quantiles, own.agent.prioritised, own.agent.n_steps) == (1, False, 1)
 
 
 @pytest.mark.parametrize("game", ["Pong", "Breakout"])
 def test_a_game_is_measured_as_its_files_set_it(game):
     run = teacher.run_of(game)
     assert run.name == game
-    assert run.teacher.network.hidden == (256 if game == "Pong" else 512)
+    assert run.teacher.train_frames == (4_000_000 if game == "Pong" else 10_000_000)
 
 
 def test_ratios_follow_from_the_medians(tmp_path):

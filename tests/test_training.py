@@ -21,7 +21,7 @@ from rl.command import Stop, only_one
 from rl.games import VectorGame
 from rl.settings import SettingsError
 from rl.train import command, report, train
-from rl.trainer import Trainer, epsilon_at, rate_at
+from rl.trainer import Trainer, rate_at
 from tests.training_cases import teacher
 
 
@@ -34,11 +34,6 @@ def trainer(folder, steps=0, **changes):
 
 def weights(made):
     return torch.cat([value.flatten() for value in made._agent.online.state_dict().values()])
-
-
-@pytest.mark.parametrize(("frames", "wanted"), [(0, 1.0), (250, 0.8125), (1000, 0.25), (5000, 0.25)])
-def test_epsilon_falls_linearly_and_stays(frames, wanted):
-    assert epsilon_at(frames, 0.25, 1000) == wanted
 
 
 @pytest.mark.parametrize(("frames", "share"), [(0, 1.0), (1200, 1.0), (1400, 0.625), (1600, 0.25), (9000, 0.25)])
@@ -210,6 +205,7 @@ def test_a_fault_under_way_ends_the_run_and_what_was_saved_goes_on(tmp_path, mon
         ({"envs": 0}, r"^teacher\.envs: found 0, allowed 1 or more$"),
         ({"report_episodes": 0}, r"^teacher\.report_episodes: found 0"),
         ({"seed": -1}, r"^teacher\.seed: found -1, allowed 0 or more$"),
+        ({"stray_steps": 0}, r"^teacher\.stray_steps: found 0, allowed 1 or more$"),
         ({"epsilon_final": 1.5}, r"^teacher\.epsilon_final: found 1\.5, allowed 0 to 1$"),
         ({"rate_final": -0.5}, r"^teacher\.rate_final: found -0\.5, allowed 0 to 1$"),
         ({"rate_hold_frames": -1}, r"^teacher\.rate_hold_frames: found -1, allowed 0 or more$"),

@@ -94,6 +94,7 @@ def teacher(root: Path, env: EnvSettings | None = None, **changes: Any) -> Teach
         updates_per_step=1,
         epsilon_final=0.1,
         epsilon_decay_frames=1_000,
+        stray_steps=1,
         rate_decay_frames=400,
         rate_hold_frames=0,
         rate_final=0.25,
