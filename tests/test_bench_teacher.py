@@ -50,7 +50,7 @@ def test_the_settings_of_the_peer_are_one_update_of_32_every_four_decisions():
 def test_a_game_is_measured_as_its_files_set_it(game):
     run = teacher.run_of(game)
     assert run.name == game
-    assert run.teacher.train_frames == (4_000_000 if game == "Pong" else 10_000_000)
+    assert run.teacher.epsilon_decay_frames == (400_000 if game == "Pong" else 1_000_000)
 
 
 def test_ratios_follow_from_the_medians(tmp_path):
