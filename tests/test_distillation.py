@@ -316,6 +316,7 @@ def test_exams_come_between_judgements(root):
     assert [line["at"] for line in lines(config) if "eval/share" in line] == [6]
 
 
+@pytest.mark.slow
 def test_a_student_of_two_games_is_measured_by_equal_students_of_one(root, capsys):
     for game in ("Pong", "Breakout"):
         alone = tiny_run(linked(root, root.parent / f"{root.name}-{game}"), games=(game,), mode="offline")

@@ -100,6 +100,7 @@ def test_the_teacher_is_the_games_own(root):
     assert set(present_digests("Pong", str(root))) == {TEACHER}
 
 
+@pytest.mark.slow
 def test_scores_of_a_shared_student_stand_in_its_own_folder(root):
     own = ScoreSettings(("student", "chip"), "nature", 1, 5, 1, 0.0, again=False)
     assert command(ScoreRun(("Pong", "Breakout"), str(root), (), BOTH, own)) == 0
