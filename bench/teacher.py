@@ -59,7 +59,7 @@ def run_of(game: str) -> TeacherRun:
 
 def as_the_peer(run: TeacherRun) -> TeacherRun:
     """One update of 32 every 4 decisions, drawn evenly, of mean values, the network of Mnih et al. 2015."""
-    agent = replace(run.teacher.agent, batch=32, prioritised=False, quantiles=1, n_steps=1)
+    agent = replace(run.teacher.agent, batch=32, n_steps=1, prioritised=False, quantiles=1, dueling=False, advantage=0)
     own = replace(run.teacher, envs=4, updates_per_step=1, network=NATURE, agent=agent)
     return replace(run, teacher=own)
 

@@ -1,6 +1,7 @@
 """Learners of action values, and Double DQN (van Hasselt, Guez & Silver 2016): one net picks, the other values.
 
-What is learnt of a return is its mean, or several of its quantiles (Dabney et al. 2018), whose mean picks.
+What is learnt of a return is its mean, or several of its quantiles (Dabney et al. 2018), whose mean picks. Actions that
+are not the best may be valued below what they bring, so that the best one stands out (Bellemare et al. 2016).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from rl.checkpoint import load_optimiser, optimiser_tensors
 from rl.device import CPU
 from rl.frames import Frames
-from rl.network import NetworkSettings, QNetwork
+from rl.network import LearningNetwork, NetworkSettings
 from rl.replay import Transitions
 from rl.settings import need
 
@@ -40,6 +41,7 @@ class Batch(Protocol):
 
 
 B = TypeVar("B", bound=Batch)
+MAX_GAP = 1.0  # points, as Vieillard et al. (2020) bound what they take off: one bad guess can not sink an action
 WARMUP_UPDATES = 1000  # as long as Adam's second moment remembers: before that its steps are too long
 Gradients = list[Future[tuple[tuple[Tensor, ...], Tensor, float, float]]]  # under way, one for each part of a batch
 
@@ -54,6 +56,8 @@ class AgentSettings:
     n_steps: int  # rewards summed before the bootstrap
     batch: int  # transitions an update
     quantiles: int  # of a return that are learnt; 1: its mean alone
+    dueling: bool  # what all actions share is learnt apart
+    advantage: float  # share of its gap to the best action that an action's goal is lowered by, of Double DQN alone
     prioritised: bool  # what was learnt badly is drawn more often
     target_updates: int  # updates between two copies of the online net into the target net
     max_grad_norm: float
@@ -66,6 +70,7 @@ class AgentSettings:
         need(self.n_steps >= 1, "agent.n_steps", self.n_steps, "1 or more")
         need(self.batch >= 1, "agent.batch", self.batch, "1 or more")
         need(self.quantiles >= 1, "agent.quantiles", self.quantiles, "1 or more")
+        need(0 <= self.advantage < 1, "agent.advantage", self.advantage, "0 to below 1")
         need(self.target_updates >= 1, "agent.target_updates", self.target_updates, "1 or more")
         need(self.max_grad_norm > 0, "agent.max_grad_norm", self.max_grad_norm, "above 0")
 
@@ -74,6 +79,13 @@ def double_q_target(online: Tensor, target: Tensor, returns: Tensor, discount: T
     """returns + discount * target[argmax mean online]: quantiles [B, A, N] at the bootstrap state, the rest [B]."""
     best = online.mean(dim=2).argmax(dim=1)
     return returns[:, None] + discount[:, None] * chosen_of(target, best)
+
+
+def action_gap(quantiles: Tensor, action: Tensor) -> Tensor:
+    """How far an action [B] lies below the best one by its mean of quantiles [B, A, N] -> [B], at most MAX_GAP."""
+    means = quantiles.mean(dim=2)
+    own = means.gather(1, action[:, None])[:, 0]
+    return (means.max(dim=1).values - own).clamp(max=MAX_GAP)
 
 
 def chosen_of(quantiles: Tensor, action: Tensor) -> Tensor:
@@ -113,7 +125,7 @@ class Agent(ABC, Generic[B]):
         device: torch.device = CPU,
     ) -> None:
         self._settings, self.device = settings, device
-        self.online = QNetwork(n_actions * settings.quantiles, network).to(device)
+        self.online = LearningNetwork(n_actions, settings.quantiles, settings.dueling, network).to(device)
         self._rounded = self._round(self.online)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
@@ -128,14 +140,17 @@ class Agent(ABC, Generic[B]):
         self.average: Callable[[list[Tensor]], None] | None = None  # of gradients over processes, in place
 
     @abstractmethod
-    def _goal(self, part: B) -> Tensor:
-        """What the quantiles of the chosen actions should become, [B, M] f32; called without gradients."""
+    def _goal(self, part: B, quantiles: Tensor) -> Tensor:
+        """What those of the chosen actions should become, [B, M] f32, by what they are, quantiles [B, A, N].
+
+        Called without gradients.
+        """
 
     def _weighed(self, losses: Tensor, part: B) -> Tensor:
         """Losses [B] as they count in an update."""
         return losses
 
-    def _quantiles(self, network: QNetwork, cells: Tensor) -> Tensor:
+    def _quantiles(self, network: LearningNetwork, cells: Tensor) -> Tensor:
         """[B, A, N] f32 of stacks [B, 21, 21, 64]."""
         return network(cells).unflatten(1, (-1, self._settings.quantiles))  # type: ignore[no-any-return]
 
@@ -185,9 +200,9 @@ class Agent(ABC, Generic[B]):
 
     def _gradient(self, part: B, size: int) -> tuple[tuple[Tensor, ...], Tensor, float, float]:
         """(gradients, losses [B], loss, mean value) that part of a batch of that size adds to the whole."""
-        with torch.no_grad():
-            goal = self._goal(part)
         quantiles = self._quantiles(self._rounded, torch.from_numpy(part.obs))
+        with torch.no_grad():
+            goal = self._goal(part, quantiles)
         chosen = chosen_of(quantiles, torch.from_numpy(part.action))
         losses = quantile_loss(chosen, goal)
         loss = self._weighed(losses, part).sum() / size
@@ -197,12 +212,9 @@ class Agent(ABC, Generic[B]):
     @torch.no_grad()
     def policy(self) -> dict[str, Tensor]:
         """Parameters of a network of mean values: the last layer is linear, so its quantiles are averaged there."""
-        named = {name: value.cpu() for name, value in self.online.state_dict().items()}
-        for name in ("values.weight", "values.bias"):
-            named[name] = named[name].unflatten(0, (-1, self._settings.quantiles)).mean(dim=1)
-        return named
+        return {name: value.cpu() for name, value in self.online.plain().items()}
 
-    def _round(self, network: QNetwork) -> QNetwork:
+    def _round(self, network: LearningNetwork) -> LearningNetwork:
         """The network to compute with: rounded once an update, where autocast would in every pass of every thread.
 
         That took a sixth of the time. Norms keep float32 scales, as under autocast.
@@ -250,11 +262,17 @@ class DoubleDqn(Agent[Transitions]):
         if self.updates % self._settings.target_updates == 0:
             copy_parameters(self.online, self.target)
 
-    def _goal(self, part: Transitions) -> Tensor:
-        ahead = torch.from_numpy(part.next_obs)
-        returns, discount = torch.from_numpy(part.returns), torch.from_numpy(part.discount)
-        quantiles = self._quantiles(self._rounded, ahead), self._quantiles(self.target, ahead)
-        return double_q_target(*quantiles, returns, discount)
+    def _goal(self, part: Transitions, quantiles: Tensor) -> Tensor:
+        obs, action, returns, discount = map(
+            torch.from_numpy, (part.next_obs, part.action, part.returns, part.discount)
+        )
+        return self._goal_of(obs, action, returns, discount, quantiles)
+
+    def _goal_of(self, ahead: Tensor, action: Tensor, returns: Tensor, discount: Tensor, quantiles: Tensor) -> Tensor:
+        goal = double_q_target(
+            self._quantiles(self._rounded, ahead), self._quantiles(self.target, ahead), returns, discount
+        )
+        return goal - self._settings.advantage * action_gap(quantiles, action)[:, None]
 
     def _weighed(self, losses: Tensor, part: Transitions) -> Tensor:
         return losses * torch.from_numpy(part.weight)

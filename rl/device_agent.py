@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl.agent import AgentSettings, DoubleDqn, Gradients, chosen_of, copy_parameters, double_q_target, quantile_loss
+from rl.agent import AgentSettings, DoubleDqn, Gradients, chosen_of, copy_parameters, quantile_loss
 from rl.device import Recorded
 from rl.device_replay import DeviceTransitions
 from rl.frames import CELLS, CHANNELS, Frames
@@ -70,10 +70,10 @@ class DeviceDqn(DoubleDqn):
 
     def _backward(self) -> None:
         batch = self._batch
+        quantiles = self._quantiles(self._rounded, batch.obs)
         with torch.no_grad():
-            online, target = (self._quantiles(net, batch.next_obs) for net in (self._rounded, self.target))
-            goal = double_q_target(online, target, batch.returns, batch.discount)
-        chosen = chosen_of(self._quantiles(self._rounded, batch.obs), batch.action)
+            goal = self._goal_of(batch.next_obs, batch.action, batch.returns, batch.discount, quantiles)
+        chosen = chosen_of(quantiles, batch.action)
         losses = quantile_loss(chosen, goal)
         loss = (losses * batch.weight).mean()
         gradients = torch.autograd.grad(loss, list(self._rounded.parameters()))

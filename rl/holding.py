@@ -11,7 +11,7 @@ from rl.device import CPU
 from rl.frames import CELLS, CHANNELS, SIDE
 from rl.games import action_meanings
 from rl.memory import need_memory
-from rl.network import QNetwork
+from rl.network import LearningNetwork
 from rl.replay import ROW_BYTES
 from rl.trainer import TeacherRun, device_of
 from rl.training_state import SEGMENT_ROWS
@@ -40,7 +40,8 @@ def _net_bytes(config: TeacherRun) -> int:
     """Nets, their gradients, optimiser and a checkpoint of them; what a batch leaves in them for its gradient."""
     own = config.teacher
     with torch.device("meta"):
-        net = QNetwork(len(action_meanings(config.name, config.env)) * own.agent.quantiles, own.network)
+        actions = len(action_meanings(config.name, config.env))
+        net = LearningNetwork(actions, own.agent.quantiles, own.agent.dueling, own.network)
     count = sum(parameter.numel() for parameter in net.parameters())
     # Floats of a parameter: three nets and two slots of the optimiser; a gradient of each thread, stacked, and their
     # sum; at a checkpoint four of them, three times over.

@@ -51,14 +51,52 @@ class QNetwork(nn.Module):
             self.conv1.weight /= 255  # pixels enter as 0..255
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, cells: Tensor) -> Tensor:
+    def trunk(self, cells: Tensor) -> Tensor:
+        """Hidden units [B, H]."""
         x = cells.permute(0, 3, 1, 2)  # channels-last already: no copy
         x = x.to(self.conv1.weight.dtype)
         x = F.relu(self.norm1(self.conv1(x)))
         x = F.relu(self.norm2(self.conv2(x)))
         x = F.relu(self.norm3(self.conv3(x)))
-        x = F.relu(self.norm4(self.hidden(x.flatten(1))))
-        return self.values(x).float()  # type: ignore[no-any-return]
+        hidden: Tensor = self.norm4(self.hidden(x.flatten(1)))
+        return F.relu(hidden)
+
+    def forward(self, cells: Tensor) -> Tensor:
+        return self.values(self.trunk(cells)).float()  # type: ignore[no-any-return]
+
+
+class LearningNetwork(QNetwork):
+    """The network while it learns: N quantiles of each action's return [B, A*N], of stacks as above.
+
+    Dueling (Wang et al. 2016, equation 9), what all actions share is learnt apart: `base` + `values` less their mean
+    over actions. Both are linear in the same hidden units, so one layer can say it as well.
+    """
+
+    def __init__(self, n_actions: int, quantiles: int, dueling: bool, settings: NetworkSettings) -> None:
+        super().__init__(n_actions * quantiles, settings)
+        self._quantiles = quantiles
+        self.base = nn.Linear(settings.hidden, quantiles) if dueling else None
+
+    def forward(self, cells: Tensor) -> Tensor:
+        hidden = self.trunk(cells)
+        own: Tensor = self.values(hidden).float().unflatten(1, (-1, self._quantiles))
+        if self.base is None:
+            return own.flatten(1)
+        return duel(own, self.base(hidden).float()[:, None], 1).flatten(1)
+
+    def plain(self) -> dict[str, Tensor]:
+        """Parameters of the QNetwork that gives the means of these quantiles."""
+        named = self.state_dict()
+        for part in ("weight", "bias"):
+            own = named[f"values.{part}"].unflatten(0, (-1, self._quantiles))
+            base = named.pop(f"base.{part}", None)
+            named[f"values.{part}"] = (own if base is None else duel(own, base, 0)).mean(dim=1)
+        return named
+
+
+def duel(own: Tensor, base: Tensor, actions: int) -> Tensor:
+    """`own` less its mean over the dimension of actions, plus what they share."""
+    return own - own.mean(dim=actions, keepdim=True) + base
 
 
 @torch.no_grad()

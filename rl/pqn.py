@@ -48,7 +48,7 @@ class Samples:
 class Pqn(Agent[Samples]):
     """Learns returns that are known before: the norm in the network does what a target net does elsewhere."""
 
-    def _goal(self, part: Samples) -> Tensor:
+    def _goal(self, part: Samples, quantiles: Tensor) -> Tensor:
         return torch.from_numpy(part.returns)[:, None]
 
 

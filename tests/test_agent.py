@@ -9,8 +9,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from rl.agent import WARMUP_UPDATES, DoubleDqn, double_q_target, quantile_loss
-from rl.network import NetworkSettings, QNetwork, TeacherPlayer, action_values
+from rl.agent import MAX_GAP, WARMUP_UPDATES, DoubleDqn, action_gap, double_q_target, quantile_loss
+from rl.network import LearningNetwork, NetworkSettings, QNetwork, TeacherPlayer, action_values
 from rl.replay import Transitions
 from rl.settings import SettingsError
 from tests.training_cases import TINY_AGENT, TINY_NET
@@ -86,8 +86,9 @@ def test_quantiles_settle_where_they_belong():
     assert values[0].tolist() == pytest.approx([12.5, 37.5, 62.5, 87.5], abs=1)
 
 
-def test_the_policy_of_a_quantile_learner_has_its_mean_values():
-    own, batch = agent(quantiles=5), a_batch(size=9)
+@pytest.mark.parametrize(("quantiles", "dueling"), [(5, False), (5, True), (1, True)])
+def test_the_policy_of_a_learner_is_a_plain_network_of_its_mean_values(quantiles, dueling):
+    own, batch = agent(quantiles=quantiles, dueling=dueling), a_batch(size=9)
     for seed in range(3):
         own.learn(a_batch(seed), RATE)
     network = QNetwork(ACTIONS, TINY_NET)
@@ -97,9 +98,52 @@ def test_the_policy_of_a_quantile_learner_has_its_mean_values():
     assert values.std() > 0.01
 
 
-@pytest.mark.parametrize(("bf16", "quantiles"), [(False, 1), (True, 1), (True, 3)])
-def test_learning_brings_values_to_their_targets(bf16, quantiles):
-    own, batch = agent(bf16=bf16, quantiles=quantiles), a_batch(discount=0.0)
+def test_a_dueling_network_learns_what_actions_share_apart():
+    torch.manual_seed(0)
+    network, hidden = LearningNetwork(ACTIONS, 3, True, TINY_NET), TINY_NET.hidden
+    cells = torch.from_numpy(a_batch().obs)
+    with torch.no_grad():
+        before, x = network(cells), network.trunk(cells)
+        apart = network.values.weight.view(ACTIONS, 3, hidden) + torch.randn(3, hidden)  # the same for every action
+        network.values.weight.copy_(apart.flatten(0, 1))
+        assert torch.allclose(network(cells), before, atol=1e-5)
+        network.base.weight += 1
+        shared = (network(cells) - before).view(6, ACTIONS, 3)
+    assert torch.allclose(shared, x.sum(dim=1)[:, None, None].expand_as(shared), atol=1e-4)
+
+
+def test_the_gap_of_an_action_is_to_the_best_mean_and_bounded():
+    quantiles = torch.tensor([[[1.0, 3.0], [2.0, 2.5], [0.0, 2.5]], [[9.0, 9.0], [-9.0, 9.0], [9.0, 8.5]]])
+    rows = quantiles[[0, 0, 0, 1, 1, 1]]  # means 2, 2.25, 1.25 and 9, 0, 8.75
+    gaps = action_gap(rows, torch.tensor([0, 1, 2, 0, 1, 2]))
+    assert gaps.tolist() == [0.25, 0, 1, 0, MAX_GAP, 0.25]
+
+
+def test_an_advantage_widens_the_gaps_and_leaves_the_best_action_s_value():
+    def learnt(advantage):
+        own = agent(advantage=advantage)
+        for _ in range(600):
+            for batch in every:
+                own.learn(batch, 0.01)
+        return own.values(every[0].obs)
+
+    returns = np.full((2, ACTIONS), -1, np.float32)  # of two states' actions
+    returns[:, :2] = [[0.5, 0.25], [-0.25, 0.0]]
+    obs, weight = a_batch(size=2).obs, np.ones(2, np.float32)
+    taken = [np.full(2, action, np.int64) for action in range(ACTIONS)]
+    zero = np.zeros(2, np.float32)
+    every = [Transitions(obs, obs, a, r, zero, weight) for a, r in zip(taken, returns.T, strict=True)]
+    plain, wide = (learnt(advantage)[:, :2] for advantage in (0.0, 0.5))
+    assert plain == pytest.approx(returns[:, :2], abs=0.05)
+    # a gap g settles where it is what was there and half of itself: twice as wide
+    assert wide == pytest.approx(np.array([[0.5, 0.0], [-0.5, 0.0]]), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("bf16", "quantiles", "dueling"), [(False, 1, False), (True, 1, False), (True, 3, False), (True, 3, True)]
+)
+def test_learning_brings_values_to_their_targets(bf16, quantiles, dueling):
+    own, batch = agent(bf16=bf16, quantiles=quantiles, dueling=dueling), a_batch(discount=0.0)
     losses = [own.learn(batch, 0.01)["train/loss"] for _ in range(320)]
     assert losses[-1] < losses[0] / 8
     values = own.values(batch.obs)
@@ -232,6 +276,7 @@ def test_pixels_and_blocks_give_one_answer():
         ({"n_steps": 0}, r"^agent\.n_steps: found 0, allowed 1 or more$"),
         ({"batch": 0}, r"^agent\.batch: found 0"),
         ({"quantiles": 0}, r"^agent\.quantiles: found 0, allowed 1 or more$"),
+        ({"advantage": 1.0}, r"^agent\.advantage: found 1\.0, allowed 0 to below 1$"),
         ({"learning_rate": 0.0}, r"^agent\.learning_rate: found 0\.0, allowed above 0$"),
         ({"adam_epsilon": -1.0}, r"^agent\.adam_epsilon: found -1\.0"),
         ({"target_updates": 0}, r"^agent\.target_updates: found 0"),

@@ -44,6 +44,7 @@ def test_the_settings_of_the_peer_are_one_update_of_32_every_four_decisions():
     own = teacher.as_the_peer(teacher.run_of("Pong")).teacher
     assert (own.envs, own.updates_per_step, own.agent.batch, own.network) == (4, 1, 32, teacher.NATURE)
     assert (own.agent.quantiles, own.agent.prioritised, own.agent.n_steps) == (1, False, 1)
+    assert (own.agent.dueling, own.agent.advantage) == (False, 0.0)
 
 
 @pytest.mark.parametrize("game", ["Pong", "Breakout"])

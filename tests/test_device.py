@@ -77,10 +77,10 @@ def test_rows_go_from_the_processor_to_a_device_and_back():
         assert len(one.cells) > 100
 
 
-@pytest.mark.parametrize("quantiles", [1, 3])
-def test_a_device_learns_what_the_processor_learns(quantiles):
+@pytest.mark.parametrize(("quantiles", "dueling", "advantage"), [(1, False, 0.0), (3, False, 0.0), (3, True, 0.75)])
+def test_a_device_learns_what_the_processor_learns(quantiles, dueling, advantage):
     torch.manual_seed(1)
-    settings = dataclasses.replace(TINY_AGENT, quantiles=quantiles)
+    settings = dataclasses.replace(TINY_AGENT, quantiles=quantiles, dueling=dueling, advantage=advantage)
     own = DoubleDqn(ACTIONS, TINY_NET, settings)
     other = DeviceDqn(ACTIONS, TINY_NET, settings, CPU)
     other.load(own.state())
