@@ -172,7 +172,7 @@ class Trainer:
         """What a run cannot change half-way."""
         own = self._own
         shape = {"algo": own.algo, "envs": own.envs, "replay_rows": own.replay_rows, "network": asdict(own.network)}
-        shape["quantiles"] = own.agent.quantiles
+        shape |= {"quantiles": own.agent.quantiles, "dueling": own.agent.dueling}
         return {"game": self._config.name, "env": asdict(self._config.env), **shape}
 
     def _equip(self, device: torch.device) -> None:
