@@ -22,6 +22,7 @@ from deploy.replaying import Reel, env_of, played_with, record_episode
 from deploy.reports import model_digests
 from rl.files import read_json
 from rl.games import EnvSettings, ScalarGame
+from rl.scores import points
 from rl.settings import SettingsError, build
 
 REPLAY_FRAMES = 10_800
@@ -84,7 +85,7 @@ def _row(facts: Mapping[str, Any], players: Sequence[str]) -> tuple[str, ...]:
 
 
 def _interval(score: Mapping[str, float] | None) -> str:
-    return "-" if score is None else f"{score['mean']:.2f} ({score['low']:.2f} .. {score['high']:.2f})"
+    return "-" if score is None else f"{points(score['mean'])} ({points(score['low'])} .. {points(score['high'])})"
 
 
 def with_results(text: str, table: str) -> str:

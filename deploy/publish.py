@@ -21,6 +21,7 @@ from deploy.verification import need_same_student
 from rl.checkpoint import load_policy
 from rl.command import launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
+from rl.scores import points
 from rl.settings import SettingsError
 from rl.stages import CHIP, INT4, INT8, MODELS, SHIPPED, STUDENT, TEACHER
 
@@ -90,8 +91,8 @@ def card_text(facts: Mapping[str, Any]) -> str:
     rows.append("|---|---|---|---|---|---|")
     for player, s in facts["scores"].items():
         human, share = (("-" if s[k] is None else f"{s[k]:.3f}") for k in ("human_normalised", "of_teacher"))
-        interval = f"{s['low']:.2f} .. {s['high']:.2f}"
-        rows.append(f"| {player} | {s['mean']:.2f} | {interval} | {s['median']:.1f} | {human} | {share} |")
+        interval = f"{points(s['low'])} .. {points(s['high'])}"
+        rows.append(f"| {player} | {points(s['mean'])} | {interval} | {points(s['median'])} | {human} | {share} |")
     rows += [
         "",
         f"Protocol {rules['name']}: {rules['episodes']} episodes each on seeds {rules['seed']} and up, epsilon "

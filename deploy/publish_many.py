@@ -22,7 +22,7 @@ from deploy.verification import need_same_student
 from rl.checkpoint import load_policy
 from rl.command import launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
-from rl.scores import REFERENCE
+from rl.scores import REFERENCE, points
 from rl.settings import SettingsError, need
 from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label
 
@@ -149,7 +149,7 @@ def card_text(name: str, facts: Mapping[str, Any]) -> str:
 
 
 def _interval(score: Mapping[str, float] | None) -> str:
-    return "-" if score is None else f"{score['mean']:.2f} ({score['low']:.2f} .. {score['high']:.2f})"
+    return "-" if score is None else f"{points(score['mean'])} ({points(score['low'])} .. {points(score['high'])})"
 
 
 def _share(value: float | None) -> str:

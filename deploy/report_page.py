@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from deploy.figures import DIM, INK, RULE, svg
 from deploy.films import small_clip
 from deploy.gather import Game, Result
+from rl.scores import points
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1f2937; --dim: #6b7280; --rule: #e5e7eb; --link: #0b5cad; }
@@ -95,7 +96,7 @@ def _row(game: Game, players: Sequence[str]) -> list[str]:
 
 
 def _score(own: Result | None) -> str:
-    return "-" if own is None else f"{own.mean:.2f} <small>({own.low:.2f} .. {own.high:.2f})</small>"
+    return "-" if own is None else f"{points(own.mean)} <small>({points(own.low)} .. {points(own.high)})</small>"
 
 
 def _figure(title: str, figure: Figure) -> Iterator[str]:

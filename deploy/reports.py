@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rl.files import FormatError, digest, read_json
-from rl.scores import REFERENCE, Protocol, Score
+from rl.scores import REFERENCE, Protocol, Score, points
 from rl.settings import SettingsError
 from rl.stages import CHIP, INT4, INT8, STUDENT, TEACHER, find
 
@@ -130,9 +130,9 @@ def table(scores: Sequence[Score], teacher: Score | None) -> str:
         share = share_of(score, teacher)
         cells = (
             score.player,
-            f"{score.mean:.2f}",
-            f"{low:.2f} .. {high:.2f}",
-            f"{float(np.median(score.returns)):.1f}",
+            points(score.mean),
+            f"{points(low)} .. {points(high)}",
+            points(float(np.median(score.returns))),
             human,
             "-" if share is None else f"{share:.3f}",
             str(len(score.returns)),

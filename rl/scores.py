@@ -157,6 +157,11 @@ class Score:
         return facts | spread | {"human_normalised": self.human_normalised}
 
 
+def points(score: float) -> str:
+    """A score for people: whole points from a thousand on, hundredths below."""
+    return f"{score:,.0f}" if abs(score) >= 999.995 else f"{score:.2f}"
+
+
 def bootstrap(returns: Sequence[float], samples: int = 2000, seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval of the mean."""
     values = np.asarray(returns, dtype=np.float64)

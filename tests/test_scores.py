@@ -12,7 +12,7 @@ import pytest
 
 from rl.frames import blocks
 from rl.games import ScalarGame, rom_id
-from rl.scores import PROTOCOLS, REFERENCE, Protocol, Score, bootstrap, evaluate, protocol
+from rl.scores import PROTOCOLS, REFERENCE, Protocol, Score, bootstrap, evaluate, points, protocol
 from rl.settings import SettingsError
 from tests.training_cases import NATURE
 
@@ -39,6 +39,14 @@ def test_the_interval_is_reproducible_and_follows_its_seed():
 @pytest.mark.parametrize("values", [[3.0], [3.0, 3.0, 3.0]])
 def test_equal_returns_leave_no_interval(values):
     assert bootstrap(values) == (3.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [(-20.5, "-20.50"), (999.994, "999.99"), (999.996, "1,000"), (13582.5, "13,582"), (-1234.0, "-1,234"), (0, "0.00")],
+)
+def test_large_scores_are_told_in_whole_points(score, text):
+    assert points(score) == text
 
 
 def test_human_normalised_is_0_for_random_and_1_for_human_play():

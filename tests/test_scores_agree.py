@@ -112,10 +112,10 @@ def test_the_share_of_the_teacher_is_counted_from_random_play():
 def test_the_table_has_a_row_a_player():
     teacher, chip = Score("Pong", "teacher", rules(), (14.6, 14.6)), Score("Pong", "chip", rules(), (-20.7, -20.7))
     assert table([teacher, chip], teacher).splitlines()[2:] == [
-        "| teacher | 14.60 | 14.60 .. 14.60 | 14.6 | 1.00 | 1.000 | 2 |",
-        "| chip | -20.70 | -20.70 .. -20.70 | -20.7 | 0.00 | 0.000 | 2 |",
+        "| teacher | 14.60 | 14.60 .. 14.60 | 14.60 | 1.00 | 1.000 | 2 |",
+        "| chip | -20.70 | -20.70 .. -20.70 | -20.70 | 0.00 | 0.000 | 2 |",
     ]
-    assert table([chip], None).splitlines()[2] == "| chip | -20.70 | -20.70 .. -20.70 | -20.7 | 0.00 | - | 2 |"
+    assert table([chip], None).splitlines()[2] == "| chip | -20.70 | -20.70 .. -20.70 | -20.70 | 0.00 | - | 2 |"
 
 
 def test_all_eighteen_actions_are_offered_under_machado(root):
