@@ -145,9 +145,9 @@ class Ticker:
             return
         self._shown_s = now
         rate = self._rate(now, done)
-        left_s = (self._total - done) / rate if rate > 0 else 0.0
+        left = "unknown" if rate <= 0 and done < self._total else _clock((self._total - done) / max(rate, 1e-9))
         words = [text, f"{rate:,.0f} {self._unit}/s"] if self._unit else [text]
-        self._draw(done, "  ".join([*words, f"left {_clock(left_s)}"]))
+        self._draw(done, "  ".join([*words, f"left {left}"]))
         if over:
             self.close()
 

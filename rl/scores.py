@@ -185,7 +185,7 @@ def evaluate(
     games = VectorGame(game, rules.env, rules.episodes, rules.seed, threads)
     strays = [Strays(rules.epsilon, len(games.actions), rules.seed + i) for i in range(games.n)]
     stacks = BlockStacks(blocks(games.first))
-    returns, open_ = np.zeros(games.n), np.ones(games.n, bool)
+    returns, open_, steps = np.zeros(games.n), np.ones(games.n, bool), 0
     try:
         while open_.any():
             actions = np.zeros(games.n, np.int64)
@@ -195,8 +195,11 @@ def evaluate(
             step = games.step(actions)
             returns += step.reward * open_
             open_ &= ~step.ended
+            steps += 1
             if ticker:
-                ticker.show(games.n - int(open_.sum()), f"{player}: {games.n - int(open_.sum())} episodes over")
+                over = games.n - int(open_.sum())
+                # In games whose episodes are all as long, steps are the only sign of life.
+                ticker.show(over, f"{player}: {over} episodes over, {steps:,} decisions into the others")
             stacks.push(blocks(step.first), step.ended)
     finally:
         games.close()

@@ -188,6 +188,13 @@ def test_a_bar_shows_share_text_speed_and_time_left(clock, on_terminal, capsys):
     assert fnmatch(screen(capsys.readouterr().out)[0], "━*━  75.0% score 3.0  best 4.5  5 frames/s  left 0:00:10")
 
 
+def test_what_has_not_moved_yet_has_no_time_left(clock, on_terminal, capsys):
+    ticker = on_terminal(100)
+    clock.now_s += 60
+    ticker.show(0, "0 episodes over")
+    assert screen(capsys.readouterr().out)[0].endswith("0 episodes over  left unknown")
+
+
 def test_a_bar_is_redrawn_at_most_four_times_a_second_in_one_line(clock, on_terminal, capsys):
     ticker = on_terminal(200, unit="frames")
     for _ in range(16):
