@@ -181,9 +181,9 @@ def test_random_play_goes_to_a_folder_of_its_own_with_the_teachers_labels(tmp_pa
 
 def test_play_without_a_teacher_has_no_labels_and_says_so(tmp_path, capsys):
     own = dataclasses.replace(OWN, player="random", decisions=20)
-    assert command(RolloutRun("Breakout", str(tmp_path), ENV, own)) == 0
+    assert command(RolloutRun("Boxing", str(tmp_path), ENV, own)) == 0
     assert "recorded without labels: teacher: neither " in capsys.readouterr().out
-    found = Rollouts.open(tmp_path / "Breakout" / "rollouts-random")
+    found = Rollouts.open(tmp_path / "Boxing" / "rollouts-random")
     assert not found.facts.labelled and not found.q.any() and not (found.flags & GREEDY).any()
 
 
