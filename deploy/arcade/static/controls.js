@@ -47,7 +47,8 @@ export class Controls {
     let waiting = 0;
     $(name).addEventListener("input", () => {
       clearTimeout(waiting);
-      waiting = setTimeout(() => this.send(order(Number($(name).value))), SHORT_MS);
+      const value = Number($(name).value); // now: what the server tells meanwhile is shown in the slider too
+      waiting = setTimeout(() => this.send(order(value)), SHORT_MS);
     });
     $(name).addEventListener("pointerdown", () => { this.drawn = name; });
     addEventListener("pointerup", () => { this.drawn = null; });
