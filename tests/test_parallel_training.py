@@ -106,7 +106,7 @@ def test_more_processes_than_the_start_suffices_for_are_refused(tmp_path):
 RUN = ("-m", "rl.train", "game=Pong", "smoke=teacher", "env.max_frames=400")
 
 
-def finished(job, timeout_s=180):
+def finished(job, timeout_s=600):
     text = job.communicate(timeout=timeout_s)[0]
     return job.returncode, text
 
