@@ -75,7 +75,7 @@ def _row(facts: Mapping[str, Any], players: Sequence[str]) -> tuple[str, ...]:
     used, there = chip["usage"]["total"]["cores"]
     return (
         f"[{facts['game']}](models/{facts['game']}/card.md)",
-        *(_interval(scores.get(player)) for player in players),
+        *(interval(scores.get(player)) for player in players),
         "-" if share is None else f"{share:.3f}",
         f"{used:,} of {there:,}",
         f"{chip['latency_ticks']} ticks",
@@ -84,7 +84,8 @@ def _row(facts: Mapping[str, Any], players: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _interval(score: Mapping[str, float] | None) -> str:
+def interval(score: Mapping[str, float] | None) -> str:
+    """A mean with its interval; a dash where there is none."""
     return "-" if score is None else f"{points(score['mean'])} ({points(score['low'])} .. {points(score['high'])})"
 
 

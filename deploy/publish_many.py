@@ -14,7 +14,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from deploy.cards import first_episode
+from deploy.cards import first_episode, interval
 from deploy.compiled import load_compiled
 from deploy.replay import save_replay
 from deploy.spec import load_spec
@@ -22,7 +22,7 @@ from deploy.verification import need_same_student
 from rl.checkpoint import load_policy
 from rl.command import launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
-from rl.scores import REFERENCE, points
+from rl.scores import REFERENCE
 from rl.settings import SettingsError, need
 from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label
 
@@ -131,7 +131,7 @@ def card_text(name: str, facts: Mapping[str, Any]) -> str:
     rows = [f"# {name}", "", "| game | teacher | student of one | chip | of teacher | of student of one |"]
     rows.append("|---|---|---|---|---|---|")
     for game, own in facts["games"].items():
-        cells = _interval(own["scores"]["teacher"]), _interval(own["alone"]), _interval(own["scores"]["chip"])
+        cells = interval(own["scores"]["teacher"]), interval(own["alone"]), interval(own["scores"]["chip"])
         rows.append(f"| {game} | {' | '.join(cells)} | {_share(own['of_teacher'])} | {_share(own['of_alone'])} |")
     means = (_share(facts["geometric"][kind]) for kind in ("of_teacher", "of_alone"))
     rows += [
@@ -146,10 +146,6 @@ def card_text(name: str, facts: Mapping[str, Any]) -> str:
         "Made by: " + ", ".join(f"`{command}`" for command in facts["commands"]) + ".",
     ]
     return "\n".join(rows) + "\n"
-
-
-def _interval(score: Mapping[str, float] | None) -> str:
-    return "-" if score is None else f"{points(score['mean'])} ({points(score['low'])} .. {points(score['high'])})"
 
 
 def _share(value: float | None) -> str:

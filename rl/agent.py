@@ -150,14 +150,10 @@ class Agent(ABC, Generic[B]):
         """Losses [B] as they count in an update."""
         return losses
 
-    def _quantiles(self, network: LearningNetwork, cells: Tensor) -> Tensor:
-        """[B, A, N] f32 of stacks [B, 21, 21, 64]."""
-        return network(cells).unflatten(1, (-1, self._settings.quantiles))  # type: ignore[no-any-return]
-
     def values(self, stacks: Frames) -> NDArray[np.float32]:
         """Action values [B, A] for stacks [B, 21, 21, 64]."""
         with torch.no_grad():
-            return self._quantiles(self._rounded, torch.from_numpy(stacks)).mean(dim=2).numpy()
+            return self._rounded(torch.from_numpy(stacks)).mean(dim=2).numpy()  # type: ignore[no-any-return]
 
     def act(self, stacks: Frames) -> NDArray[np.int64]:
         """Greedy actions [B] for stacks [B, 21, 21, 64]; lowest id on a tie."""
@@ -200,7 +196,7 @@ class Agent(ABC, Generic[B]):
 
     def _gradient(self, part: B, size: int) -> tuple[tuple[Tensor, ...], Tensor, float, float]:
         """(gradients, losses [B], loss, mean value) that part of a batch of that size adds to the whole."""
-        quantiles = self._quantiles(self._rounded, torch.from_numpy(part.obs))
+        quantiles = self._rounded(torch.from_numpy(part.obs))
         with torch.no_grad():
             goal = self._goal(part, quantiles)
         chosen = chosen_of(quantiles, torch.from_numpy(part.action))
@@ -269,9 +265,7 @@ class DoubleDqn(Agent[Transitions]):
         return self._goal_of(obs, action, returns, discount, quantiles)
 
     def _goal_of(self, ahead: Tensor, action: Tensor, returns: Tensor, discount: Tensor, quantiles: Tensor) -> Tensor:
-        goal = double_q_target(
-            self._quantiles(self._rounded, ahead), self._quantiles(self.target, ahead), returns, discount
-        )
+        goal = double_q_target(self._rounded(ahead), self.target(ahead), returns, discount)
         return goal - self._settings.advantage * action_gap(quantiles, action)[:, None]
 
     def _weighed(self, losses: Tensor, part: Transitions) -> Tensor:

@@ -35,7 +35,7 @@ class DeviceDqn(DoubleDqn):
     def values(self, stacks: Frames | Tensor) -> NDArray[np.float32]:
         with torch.no_grad():
             cells = torch.as_tensor(stacks, device=self.device)
-            return self._quantiles(self._rounded, cells).mean(dim=2).cpu().numpy()
+            return self._rounded(cells).mean(dim=2).cpu().numpy()  # type: ignore[no-any-return]
 
     def begin(self, batch: Any) -> Gradients:
         """Start on a batch's gradients beside everything else that the device does; nothing is handed over."""
@@ -70,7 +70,7 @@ class DeviceDqn(DoubleDqn):
 
     def _backward(self) -> None:
         batch = self._batch
-        quantiles = self._quantiles(self._rounded, batch.obs)
+        quantiles = self._rounded(batch.obs)
         with torch.no_grad():
             goal = self._goal_of(batch.next_obs, batch.action, batch.returns, batch.discount, quantiles)
         chosen = chosen_of(quantiles, batch.action)

@@ -66,7 +66,7 @@ class QNetwork(nn.Module):
 
 
 class LearningNetwork(QNetwork):
-    """The network while it learns: N quantiles of each action's return [B, A*N], of stacks as above.
+    """The network while it learns: stacks as above -> N quantiles of each action's return [B, A, N].
 
     Dueling (Wang et al. 2016, equation 9), what all actions share is learnt apart: `base` + `values` less their mean
     over actions. Both are linear in the same hidden units, so one layer can say it as well.
@@ -80,9 +80,7 @@ class LearningNetwork(QNetwork):
     def forward(self, cells: Tensor) -> Tensor:
         hidden = self.trunk(cells)
         own: Tensor = self.values(hidden).float().unflatten(1, (-1, self._quantiles))
-        if self.base is None:
-            return own.flatten(1)
-        return duel(own, self.base(hidden).float()[:, None], 1).flatten(1)
+        return own if self.base is None else duel(own, self.base(hidden).float()[:, None], 1)
 
     def plain(self) -> dict[str, Tensor]:
         """Parameters of the QNetwork that gives the means of these quantiles."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import DATA, SPECS, needs_data, pictures, random_graph, recordings
+from cases import DATA, SPECS, needs_data, needs_file, pictures, random_graph, recordings
 from interchange_cases import SMALL_IBM, ibm_graph, ranc_graph_case, random_spikes, spike_rows
 
 from deploy import convert, run
@@ -307,7 +307,7 @@ def test_rancs_text_comes_byte_for_byte_from_the_command(path: Path, tmp_path: P
     assert (tmp_path / "p.txt").read_bytes() == expected
 
 
-@pytest.mark.skipif(not (DATA / "ibm_traces/mnist_neil2_output.csv.gz").exists(), reason=f"no such record at {DATA}")
+@needs_file("ibm_traces/mnist_neil2_output.csv.gz")
 @pytest.mark.ground_truth
 def test_ibms_record_comes_line_for_line_from_the_command(tmp_path: Path) -> None:
     traces = DATA / "ibm_traces"
