@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,7 +75,7 @@ def launch(main: Callable[[], None]) -> None:
     except JobError as failed:
         sys.exit(failed.args[0])
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf") or os.environ.get("SPIKECADE_TRACE"):
+        if not _of_hydra(error) or os.environ.get("SPIKECADE_TRACE"):
             raise
         print(f"error: {_refusal(error)}", file=sys.stderr)
         sys.exit(1)
@@ -88,8 +89,17 @@ def as_hydra_spells(argument: str) -> str:
     return f"games=[{value}]" if name == "GAMES" and equals else argument
 
 
+def _of_hydra(error: Exception) -> bool:
+    """Whether hydra or omegaconf refused: by an error of their own or one of Python's that they raise."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    raised = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
+    return bool({type(error).__module__.split(".")[0], raised.split(".")[0]} & {"hydra", "omegaconf"})
+
+
 def _refusal(error: Exception) -> str:
     """Hydra's words without its advice to change our settings; a wrong key with the nearest right one."""
+    if isinstance(error, ValueError) and (empty := _empty_group(sys.argv[1:])):
+        return empty
     cause: Any = error.__cause__
     group, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
     if isinstance(group, Mapping) and key is not None:
@@ -99,6 +109,15 @@ def _refusal(error: Exception) -> str:
     lines = [line.strip() for line in str(error).split("Config search path")[0].splitlines() if line.strip()]
     said = "; ".join(line for line in lines if not line.startswith(("See ", "To append", "Set the environment")))
     return f"{said}; some launchers need an extra, see docs/scaling.md" if "'hydra/launcher/" in said else said
+
+
+def _empty_group(arguments: list[str]) -> str:
+    """The complaint about the first group=null of a command line, whose name hydra does not tell; else nothing."""
+    for name, _, value in (argument.partition("=") for argument in arguments):
+        names = sorted(path.stem for path in (CONF / name).glob("*.yaml"))
+        if value == "null" and names:
+            return f"{name}: found null, must be a name such as {', '.join(names)}; leave it out for the default"
+    return ""
 
 
 def run(main: Callable[[], int]) -> None:

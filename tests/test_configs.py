@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import re
 import shutil
+import sys
 import typing
 from functools import cache
 from pathlib import Path
@@ -254,6 +255,20 @@ def test_bits_that_there_are_not_are_named(capsys):
 
 def test_a_student_without_a_file_is_named(capsys):
     assert refusal(capsys, "distill", "student=slimm").startswith("error: In 'distill': Could not find 'student/slimm'")
+
+
+def test_a_smoke_size_without_a_file_is_named(capsys):
+    assert refusal(capsys, "teacher", "smoke=nul").startswith("error: In 'teacher': Could not find 'smoke/nul'")
+
+
+@pytest.mark.parametrize(("group", "names"), [("smoke", "board, build, distill"), ("student", "full, half")])
+def test_a_group_set_to_null_is_named_with_what_it_may_be(group, names, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train", "root=runs", f"{group}=null"])
+    with pytest.raises(SystemExit, match=r"^1$"):
+        launch(lambda: composed("distill", f"{group}=null"))
+    found = capsys.readouterr().err
+    assert found.startswith(f"error: {group}: found null, must be a name such as {names}")
+    assert found.endswith("; leave it out for the default\n")
 
 
 def test_a_slip_is_told_by_the_program_itself(tmp_path):
