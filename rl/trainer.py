@@ -157,6 +157,7 @@ class Trainer:
         self._stacks = BlockStacks(blocks(self._games.first))
         self._exploration = Exploration(self._own.envs, len(self.actions), self._own.stray_steps)
         self._open = np.zeros(self._own.envs)  # running returns
+        self._step_frames = self.team.size * self._own.envs * config.env.frames_per_step
         self._returns: deque[float] = deque(maxlen=50)
         self.predictions = Predictions(self._own.envs, self._own.agent.gamma)
         self._shares = dict.fromkeys(SHARES, 0.0)
@@ -239,7 +240,7 @@ class Trainer:
         learned = time.monotonic()
         self._note(stacks, values, actions, step)
         end = time.monotonic()
-        self.frames += self.team.size * self._own.envs * self._config.env.frames_per_step
+        self.frames += self._step_frames
         self._wall_s += end - start
         spent = (sampled - start, acted - sampled, played - acted, learned - played, end - learned)
         for name, seconds in zip(self._shares, spent, strict=True):
@@ -282,7 +283,7 @@ class Trainer:
             metrics = self._agent.learn(self._sample(), rate)
             self._learnt()
         if self._replay:
-            metrics["replay/age_frames"] = self._replay.age * self._config.env.frames_per_step
+            metrics["replay/age_frames"] = self._replay.age * self._step_frames
         return metrics | {"train/learning_rate": rate}
 
     def _learnt(self) -> None:

@@ -15,7 +15,7 @@ from rl.command import Stop
 from rl.scores import Protocol, Score
 from rl.train import Log, progress, train
 from rl.trainer import Trainer
-from tests.training_cases import NATURE, taped_replay, teacher
+from tests.training_cases import NATURE, TINY_AGENT, taped_replay, teacher
 
 
 def lines(folder):
@@ -119,7 +119,9 @@ def test_a_short_run_has_a_curve(tmp_path):
     assert at == list(range(40, 801, 40))
     ages = [line["replay/age_frames"] for line in lines(tmp_path) if "train/loss" in line]
     assert len(ages) > 10
-    assert 12 <= min(ages) < max(ages) < 400, "the three steps behind a sample, to half of what is held"
+    assert 24 <= min(ages) < max(ages) < 800, "of both envs: the three steps behind a sample, to half of what is held"
+    steps = np.array(ages) * 5 * TINY_AGENT.batch / 8  # a step of both envs is 8 frames, a line the mean of 5 batches
+    assert np.allclose(steps, steps.round())
 
 
 def test_an_evaluation_is_told_with_its_interval(tmp_path, monkeypatch):
