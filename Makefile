@@ -108,7 +108,7 @@ board: $(ready) ## TensorBoard on runs/: trainings, all players of a game under 
 	$(run) deploy.boards $(call smoke,board)
 	.venv/bin/tensorboard --logdir runs$(if $(filter smoke,$(SIZE)),/smoke) $(ARGS)
 
-bench: $(ready) ## measures side by side: NAME=emulator|mapping|compiling|placement|loop|teacher|distill|ablation|student_ablation|codec|dataset|integers|viewers|screenshot
+bench: $(ready) ## measures side by side: NAME=emulator|mapping|compiling|placement|loop|teacher|minutes|distill|ablation|student_ablation|codec|dataset|integers|viewers|screenshot
 	$(run) bench.$(NAME) $(ARGS)
 
 pipeline: ## everything from nothing for GAME; SIZE=smoke takes the same path in minutes

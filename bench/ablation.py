@@ -38,7 +38,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "evenly": ("teacher.agent.prioritised=false",),
     "mean alone": ("teacher.agent.quantiles=1",),
     "not dueling": ("teacher.agent.dueling=false",),
-    "advantage 0": ("teacher.agent.advantage=0",),
+    "advantage 0.9": ("teacher.agent.advantage=0.9",),
     "n=1": ("teacher.agent.n_steps=1",),
     "n=3": ("teacher.agent.n_steps=3",),
     "n=10": ("teacher.agent.n_steps=10",),
@@ -66,7 +66,7 @@ class Budget:
         return (
             f"teacher.train_frames={self.frames}",
             f"teacher.epsilon_decay_frames={self.frames // 4}",
-            f"teacher.rate_decay_frames={self.frames // 4}",
+            f"teacher.rate_decay_frames={self.frames}",
             f"teacher.eval_frames={10 * self.frames}",  # the end alone is scored
             "teacher.stop_score=null",
             "teacher.learner_threads=1",  # cores are shared between runs
