@@ -38,7 +38,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "evenly": ("teacher.agent.prioritised=false",),
     "mean alone": ("teacher.agent.quantiles=1",),
     "not dueling": ("teacher.agent.dueling=false",),
-    "advantage 0.9": ("teacher.agent.advantage=0.9",),
+    "advantage 0": ("teacher.agent.advantage=0",),
     "n=1": ("teacher.agent.n_steps=1",),
     "n=3": ("teacher.agent.n_steps=3",),
     "n=10": ("teacher.agent.n_steps=10",),

@@ -49,19 +49,13 @@ def ran(sprint: Sprint, seed: int, folder: Path, more: Sequence[str]) -> dict[st
     root = folder / f"{sprint.game}-{seed}"
     shutil.rmtree(root, ignore_errors=True)
     own = root / sprint.game / "teacher"
+    settings = (f"root={root}", f"teacher.seed={seed}", *sprint.overrides(), *more)
     began = time.monotonic()
-    carry_out(
-        [sys.executable, "-m", "rl.train", f"root={root}", f"teacher.seed={seed}", *sprint.overrides(), *more], own
-    )
+    carry_out([sys.executable, "-m", "rl.train", *settings], own)
     minutes = (time.monotonic() - began) / 60
     report = json.loads((own / "report.json").read_text())
-    score = report["score"]
-    return {
-        "seed": seed,
-        "frames": report["frames"],
-        "minutes": minutes,
-        **{k: score[k] for k in ("mean", "low", "high")},
-    }
+    score = {key: report["score"][key] for key in ("mean", "low", "high")}
+    return {"seed": seed, "frames": report["frames"], "minutes": minutes, **score}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,16 +8,8 @@ from numpy.typing import NDArray
 LAW = 2.0  # a random action lasts n steps with a chance as 1 / n**LAW
 
 
-def ladder(n_envs: int, middle: float, spread: float) -> NDArray[np.float64]:
-    """Chances [E] in a geometric row from `middle` * `spread` down to `middle` / `spread` (as Horgan et al. 2018).
-
-    Some envs stray often and meet what the others never would, some hardly at all and get as far as the policy can.
-    """
-    return middle * spread ** np.linspace(1.0, -1.0, n_envs) if n_envs > 1 else np.array([middle])
-
-
-def epsilon_at(frames: int, final: NDArray[np.float64], decay_frames: int) -> NDArray[np.float64]:
-    """Chances [E] that a random action begins: linear from 1 to `final` [E], then flat."""
+def epsilon_at(frames: int, final: float, decay_frames: int) -> float:
+    """Chance that a random action begins: linear from 1 to `final`, then flat."""
     return 1.0 + (final - 1.0) * min(1.0, frames / decay_frames)
 
 
@@ -33,10 +25,8 @@ class Exploration:
         self._n_actions, self._most = n_actions, most
         self._left, self._stray = np.zeros(n_envs, np.int64), np.zeros(n_envs, np.int64)
 
-    def choose(
-        self, greedy: NDArray[np.int64], epsilon: NDArray[np.float64] | float, rng: np.random.Generator
-    ) -> NDArray[np.int64]:
-        """Actions [E] in place of the greedy ones [E], where a random one goes on or begins, with that chance."""
+    def choose(self, greedy: NDArray[np.int64], epsilon: float, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Actions [E] in place of the greedy ones [E], where a random one goes on or begins."""
         begins = (self._left == 0) & (rng.random(len(greedy)) < epsilon)
         count = int(begins.sum())
         self._stray[begins] = rng.integers(self._n_actions, size=count)

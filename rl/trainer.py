@@ -18,7 +18,7 @@ from rl.clips import Clip, film
 from rl.device import CPU, DEVICES, device_named, processors
 from rl.device_agent import DeviceDqn
 from rl.device_replay import DeviceReplay
-from rl.exploration import Exploration, epsilon_at, ladder
+from rl.exploration import Exploration, epsilon_at
 from rl.frames import STACK, BlockStacks, Frames, blocks
 from rl.games import SEEDS, EnvSettings, VectorGame, VectorStep
 from rl.manifest import versions
@@ -49,8 +49,7 @@ class TeacherSettings:
     replay_rows: int
     learn_start_frames: int
     updates_per_step: int
-    epsilon_final: float  # of the env in the middle, and of evaluations
-    epsilon_spread: float  # from that one's share to the largest and to the smallest
+    epsilon_final: float
     epsilon_decay_frames: int
     stray_steps: int  # that a random action lasts at the longest
     rate_decay_frames: int
@@ -75,9 +74,6 @@ class TeacherSettings:
         need(self.seed >= 0, "teacher.seed", self.seed, "0 or more")
         need(self.stray_steps >= 1, "teacher.stray_steps", self.stray_steps, "1 or more")
         need(0 <= self.epsilon_final <= 1, "teacher.epsilon_final", self.epsilon_final, "0 to 1")
-        most = 1 / self.epsilon_final if self.epsilon_final else float("inf")
-        fits = 1 <= self.epsilon_spread <= most
-        need(fits, "teacher.epsilon_spread", self.epsilon_spread, f"1 to {most:g} with teacher.epsilon_final")
         need(self.rate_hold_frames >= 0, "teacher.rate_hold_frames", self.rate_hold_frames, "0 or more")
         need(0 <= self.rate_final <= 1, "teacher.rate_final", self.rate_final, "0 to 1")
         # A sample reaches over its stack and its n steps; twice that leaves something to choose from.
@@ -160,7 +156,6 @@ class Trainer:
         self._equip(device)
         self._stacks = BlockStacks(blocks(self._games.first))
         self._exploration = Exploration(self._own.envs, len(self.actions), self._own.stray_steps)
-        self._epsilons = ladder(self._own.envs, self._own.epsilon_final, self._own.epsilon_spread)
         self._open = np.zeros(self._own.envs)  # running returns
         self._step_frames = self.team.size * self._own.envs * config.env.frames_per_step
         self._returns: deque[float] = deque(maxlen=50)
@@ -236,8 +231,7 @@ class Trainer:
         sampled = time.monotonic()
         stacks = self._stacks.now
         values = self._values(stacks)
-        epsilon = epsilon_at(self.frames, self._epsilons, self._own.epsilon_decay_frames)
-        actions = self._exploration.choose(values.argmax(axis=1), epsilon, self._rng)
+        actions = self._exploration.choose(values.argmax(axis=1), self.epsilon, self._rng)
         self._games.send(actions)
         acted = time.monotonic()
         step = self._games.recv()
@@ -311,9 +305,7 @@ class Trainer:
 
     @property
     def epsilon(self) -> float:
-        """Of the env in the middle."""
-        middle = np.array([self._own.epsilon_final])
-        return float(epsilon_at(self.frames, middle, self._own.epsilon_decay_frames)[0])
+        return epsilon_at(self.frames, self._own.epsilon_final, self._own.epsilon_decay_frames)
 
     @property
     def score(self) -> float:

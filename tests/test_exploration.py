@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rl.exploration import Exploration, epsilon_at, ladder
+from rl.exploration import Exploration, epsilon_at
 
 GREEDY = np.full(3, 9)  # no random action is this one
 
@@ -18,24 +18,7 @@ def played(steps, epsilon, most, seed=1):
 
 @pytest.mark.parametrize(("frames", "wanted"), [(0, 1.0), (250, 0.8125), (1000, 0.25), (5000, 0.25)])
 def test_epsilon_falls_linearly_and_stays(frames, wanted):
-    assert epsilon_at(frames, np.array([0.25, 1.0]), 1000).tolist() == [wanted, 1.0]
-
-
-def test_a_ladder_falls_by_equal_factors_around_its_middle():
-    assert ladder(5, 0.01, 16.0) == pytest.approx([0.16, 0.04, 0.01, 0.0025, 0.000625])
-    assert ladder(4, 0.1, 8.0) == pytest.approx([0.8, 0.2, 0.05, 0.0125])
-
-
-@pytest.mark.parametrize(("envs", "middle", "spread"), [(1, 0.3, 2.0), (3, 0.3, 1.0), (3, 0.0, 9.0)])
-def test_one_env_or_no_spread_is_the_middle_alone(envs, middle, spread):
-    assert ladder(envs, middle, spread).tolist() == [middle] * envs
-
-
-def test_every_env_strays_as_often_as_its_own_step_of_the_ladder_says():
-    own, rng, chances = Exploration(3, 4, 1), np.random.default_rng(4), np.array([0.5, 0.1, 0.0])
-    strays = np.stack([own.choose(GREEDY, chances, rng) for _ in range(20_000)]) < 4
-    assert strays.mean(axis=0) == pytest.approx(chances, abs=0.01)
-    assert not strays[:, 2].any()
+    assert epsilon_at(frames, 0.25, 1000) == wanted
 
 
 @pytest.mark.parametrize("most", [1, 50])

@@ -207,11 +207,6 @@ def test_a_fault_under_way_ends_the_run_and_what_was_saved_goes_on(tmp_path, mon
         ({"seed": -1}, r"^teacher\.seed: found -1, allowed 0 or more$"),
         ({"stray_steps": 0}, r"^teacher\.stray_steps: found 0, allowed 1 or more$"),
         ({"epsilon_final": 1.5}, r"^teacher\.epsilon_final: found 1\.5, allowed 0 to 1$"),
-        (
-            {"epsilon_spread": 0.5},
-            r"^teacher\.epsilon_spread: found 0\.5, allowed 1 to 10 with teacher\.epsilon_final$",
-        ),
-        ({"epsilon_spread": 11.0}, r"^teacher\.epsilon_spread: found 11\.0, allowed 1 to 10 with"),
         ({"rate_final": -0.5}, r"^teacher\.rate_final: found -0\.5, allowed 0 to 1$"),
         ({"rate_hold_frames": -1}, r"^teacher\.rate_hold_frames: found -1, allowed 0 or more$"),
         ({"rate_decay_frames": 0}, r"^teacher\.rate_decay_frames: found 0, allowed 1 or more$"),

@@ -95,7 +95,6 @@ def teacher(root: Path, env: EnvSettings | None = None, **changes: Any) -> Teach
         learn_start_frames=200,
         updates_per_step=1,
         epsilon_final=0.1,
-        epsilon_spread=2.0,
         epsilon_decay_frames=1_000,
         stray_steps=1,
         rate_decay_frames=400,
