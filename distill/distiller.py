@@ -17,7 +17,8 @@ from torch import Tensor
 from deploy.spec import Head, StudentSpec
 from distill.export import export
 from distill.learner import Goal, Learner, imitation
-from distill.settings import DistillRun, rate_at, temperature_at
+from distill.readouts import Readouts, shrinking
+from distill.settings import DistillRun, rate_at, readouts_at, temperature_at
 from distill.sources import Lesson, Online, Recorded, joined
 from distill.student import Student, recalibrate
 from rl.checkpoint import (
@@ -64,7 +65,8 @@ class Distiller:
         )
         self.recorded = [recorded(*pair) for pair in zip(folders, self.teachers, strict=True)]
         self.online = [self._online(index) for index in range(len(self.teachers)) if own.mode != "offline"]
-        self.learner = Learner(student, own.learning_rate, own.threads, own.bf16, team)
+        readouts = Readouts(student, shrinking(student)) if own.readouts else None
+        self.learner = Learner(student, own.learning_rate, own.threads, own.bf16, team, readouts)
         self.update, self.wall_s = 0, 0.0
         self.best: float | None = None
         self._drawn: tuple[int, list[Lesson]] | None = None  # lessons of the next update, drawn during the last one
@@ -84,7 +86,7 @@ class Distiller:
         """One update on lessons of every game; what it saw. While gradients are computed the student plays on."""
         start, own = time.monotonic(), self._own
         loss = imitation(own.loss, temperature_at(self.update, own))
-        goal = Goal(loss, rate_at(self.update, own), self.update)
+        goal = Goal(loss, rate_at(self.update, own), self.update, readouts_at(self.update, own))
         parts = self.learner.begin(self._lessons(self.update), goal)
         self._play()
         self._drawn = (self.update + 1, self._lessons(self.update + 1))
@@ -146,6 +148,7 @@ class Distiller:
         if self._team.rank:
             return
         tensors = {f"student.{k}": v for k, v in self.student.state_dict().items()}
+        tensors |= {f"readouts.{k}": v for k, v in self.learner.readouts.state_dict().items()}
         tensors |= optimiser_tensors(self.learner.optimiser)
         facts = {"update": self.update, "wall_s": self.wall_s, "best": self.best, "identity": self._identity()}
         write_tensors(path, STATE, facts, tensors)
@@ -157,7 +160,8 @@ class Distiller:
             raise SettingsError(
                 f"{path}: begun with other games, teachers or layers; use another root=... or remove it"
             )
-        self.student.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("student.")})
+        for prefix, own in (("student.", self.student), ("readouts.", self.learner.readouts)):
+            own.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         load_optimiser(self.learner.optimiser, tensors)
         self.update, self.wall_s, self.best = facts["update"], facts["wall_s"], facts["best"]
 
@@ -168,6 +172,8 @@ class Distiller:
         for name, plain in (("history", 1), ("transduction", "learned"), ("signs", "free")):
             if getattr(student, name) != plain:  # left out where plain, so that runs begun before there was one go on
                 shape[name] = getattr(student, name)
+        if self.learner.readouts.levels:
+            shape["readouts"] = list(self.learner.readouts.levels)
         return {"games": list(self.config.games), "teachers": [t.digest for t in self.teachers], **shape}
 
     def close(self) -> None:

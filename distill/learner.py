@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from distill.loss import agreement, chosen
+from distill.readouts import Readouts
 from distill.sharing import Sharing, Table
 from distill.sources import Lesson
 from distill.student import Student
@@ -26,6 +27,7 @@ class Goal:
     loss: Callable[[Tensor, Lesson], Tensor]  # of logits [B, A], averaged over the batch
     rate: float  # of the hidden weights
     update: int  # its number, for messages
+    readouts: float = 0.0  # weight of each readout's loss beside that of the votes
 
 
 def imitation(loss: str, temperature: float) -> Callable[[Tensor, Lesson], Tensor]:
@@ -41,6 +43,7 @@ class Part:
     gradients: tuple[Tensor, ...]
     loss: float
     agreement: float
+    readouts: float  # their mean loss
 
 
 Parts = list[Future[Part]]
@@ -52,13 +55,25 @@ class Learner:
     As fast as two OpenMP threads on an idle machine and not several times slower on a busy one, as in rl/agent.py.
     """
 
-    def __init__(self, student: Student, rate: float, threads: int, bf16: bool, team: Team = ALONE) -> None:
+    def __init__(
+        self,
+        student: Student,
+        rate: float,
+        threads: int,
+        bf16: bool,
+        team: Team = ALONE,
+        readouts: Readouts | None = None,
+    ) -> None:
         self.student, self._bf16, self._team = student, bf16, team
-        self.optimiser = torch.optim.Adam(student.groups(), lr=rate, fused=True)
+        self.readouts = readouts or Readouts(student, ())
+        groups = [*student.groups(), *self.readouts.groups()]
+        self.optimiser = torch.optim.Adam(groups, lr=rate, fused=True)
         self._pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
         self._threads = threads
         self._table = Table(threads, team)
         named = [(name, own) for name, own in student.named_parameters() if own.requires_grad]
+        self._taught = len(named)  # what lies behind these is in training alone
+        named += [(f"readout {name}", own) for name, own in self.readouts.named_parameters()]
         self._names, self._parameters = [name for name, _ in named], [own for _, own in named]
         self._fired: list[Tensor] = []  # bits of every level, of the first part of the last batch
 
@@ -73,7 +88,8 @@ class Learner:
     def finish(self, parts: Parts, goal: Goal) -> dict[str, float]:
         """The update that was begun; what it saw. Raises ValueError, having changed nothing, where a number is none."""
         found = gathered(parts)
-        for index, parameter in enumerate(self._parameters):
+        self.optimiser.zero_grad()
+        for index, parameter in enumerate(self._parameters[: len(found[0].gradients)]):
             parameter.grad = torch.empty_like(parameter).copy_(found[0].gradients[index])  # fused: in its own order
             for part in found[1:]:
                 parameter.grad += part.gradients[index]
@@ -87,6 +103,8 @@ class Learner:
         self.student.keep()
         flips = self.student.settle()
         told = {"loss": sum(part.loss for part in found), "agreement": sum(part.agreement for part in found)}
+        if goal.readouts:
+            told["readouts"] = sum(part.readouts for part in found)
         return {f"train/{tag}": value for tag, value in told.items()} | {"train/flips": flips}
 
     def health(self) -> dict[str, float]:
@@ -117,7 +135,19 @@ class Learner:
                 raise ValueError(unsound(goal.update, f"the {what} of {self.student.heads[head].game}"))
             same += agreement(logits, lesson.q).item() * share
         loss = torch.stack(losses).sum()
-        return Part(torch.autograd.grad(loss, self._parameters), loss.item(), same)
+        if not goal.readouts:
+            return Part(torch.autograd.grad(loss, self._parameters[: self._taught]), loss.item(), same, 0.0)
+        read = self._read(levels, lessons, sizes, goal)
+        total = loss + goal.readouts * len(self.readouts.levels) * read
+        return Part(torch.autograd.grad(total, self._parameters), loss.item(), same, read.item())
+
+    def _read(self, levels: Sequence[Tensor], lessons: Sequence[Lesson], sizes: Sequence[int], goal: Goal) -> Tensor:
+        """Mean loss of the readouts, as these rows add to it."""
+        losses = []
+        for logits in self.readouts(levels, [len(own.q) for own in lessons]):
+            for own, lesson, size in zip(logits, lessons, sizes, strict=True):
+                losses.append(goal.loss(own, lesson) * (len(own) / size / len(sizes)))
+        return torch.stack(losses).sum() / len(self.readouts.levels)
 
 
 def unsound(update: int, where: str) -> str:

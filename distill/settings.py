@@ -34,6 +34,7 @@ class DistillSettings:
     schedule: str
     warmup_updates: int
     hysteresis: float  # h: a weight keeps its value between 1/2 - h and 1/2 + h
+    readouts: float  # weight of each level's own readout beside the votes, at the start; it falls to 0 as labels cool
     surrogate_width: float  # where the triangle that stands for the step's gradient ends, in deviations
     shift: int  # pixels by which pictures are moved at random, at most
     decisions: int  # of each dataset that are used; 0: all
@@ -66,6 +67,7 @@ class DistillSettings:
             need(0 <= getattr(self, name) <= 1, f"distill.{name}", getattr(self, name), "0 to 1")
         for name in ("shift", "decisions", "eval_start_updates"):
             need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")
+        need(self.readouts >= 0, "distill.readouts", self.readouts, "0 or more")
         need(0 <= self.hysteresis < 0.5, "distill.hysteresis", self.hysteresis, "0 to below 0.5")
 
 
@@ -109,3 +111,8 @@ def temperature_at(update: int, own: DistillSettings) -> float:
     """
     left = max(0.0, 1 - update / own.cool_updates)
     return own.temperature * (own.temperature_start / own.temperature) ** left  # type: ignore[no-any-return]
+
+
+def readouts_at(update: int, own: DistillSettings) -> float:
+    """Weight of each readout: down a line to 0 while labels cool, so that the end is learnt for the votes alone."""
+    return own.readouts * max(0.0, 1 - update / own.cool_updates)
