@@ -31,9 +31,9 @@ def level_sizes(student: Student) -> list[int]:
 
 
 def shrinking(student: Student) -> list[int]:
-    """Layers whose maps are smaller than those before; not the last one, which votes."""
+    """The last three layers whose maps are smaller than those before; never the very last one, which votes."""
     layers = list(student.chip_layers)[:-1]
-    return [number for number, layer in enumerate(layers, start=1) if layer.own.stride > 1]
+    return [number for number, layer in enumerate(layers, start=1) if layer.own.stride > 1][-3:]
 
 
 class Readouts(nn.Module):

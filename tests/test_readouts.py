@@ -43,7 +43,10 @@ def test_a_history_is_counted_in_the_front():
     assert level_sizes(student)[0] == 20 * 20 * 4 * 2
 
 
-def test_levels_whose_maps_shrink_are_read_and_the_last_one_votes():
+def test_the_last_three_levels_whose_maps_shrink_are_read_and_the_very_last_one_votes():
+    halved = [LayerSettings(8, 2, 2, 2, 1, False)] * 4  # 20 -> 11 -> 6 -> 4 -> 3
+    mixed = LayerSettings(12, 2, 1, 1, 0, True)
+    assert shrinking(made((*halved[:3], mixed, *halved[3:], SMALL[2]))) == [2, 3, 5]
     assert shrinking(made()) == [1, 3]
     assert shrinking(made(SMALL)) == [1]
 
