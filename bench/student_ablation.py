@@ -45,6 +45,7 @@ PARTS: Mapping[str, Mapping[str, Overrides]] = {
     "hysteresis": {"0.1": (), **{f"{h:g}": (f"distill.hysteresis={h}",) for h in (0.0, 0.05, 0.2)}},
     "surrogate": {"1": (), **{f"{w:g}": (f"distill.surrogate_width={w}",) for w in (0.5, 2.0)}},
     "readouts": {"0.3": (), **{f"{w:g}": (f"distill.readouts={w}",) for w in (0.0, 1.0)}},
+    "hints": {"3.3": (), **{f"{w:g}": (f"distill.hints={w}",) for w in (0.0, 1.0, 10.0)}},
     "schedule": {"cosine": (), **{name: (f"distill.schedule={name}",) for name in ("steps", "constant")}},
     "transduction": {"learned": (), "thresholds": ("student.transduction=thresholds",)},
     "history": {"stacked by the host": ("student=slim",), "kept on the chip": ("student=slim-history",)},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 from deploy.spec import Head, StudentSpec
 from distill.export import export
 from distill.learner import Goal, Learner, imitation
-from distill.readouts import Readouts, shrinking
+from distill.readouts import Readouts, hints, shrinking
 from distill.settings import DistillRun, rate_at, readouts_at, temperature_at
 from distill.sources import Lesson, Online, Recorded, joined
 from distill.student import Student, recalibrate
@@ -65,7 +65,10 @@ class Distiller:
         )
         self.recorded = [recorded(*pair) for pair in zip(folders, self.teachers, strict=True)]
         self.online = [self._online(index) for index in range(len(self.teachers)) if own.mode != "offline"]
-        readouts = Readouts(student, shrinking(student)) if own.readouts else None
+        self._hinted = bool(own.readouts and own.hints)
+        hidden = [teacher.network.hidden for teacher in self.teachers] if self._hinted else []
+        readouts = Readouts(student, shrinking(student), hidden) if own.readouts else None
+        self._networks = [teacher.build() for teacher in self.teachers] if self._hinted else []
         self.learner = Learner(student, own.learning_rate, own.threads, own.bf16, team, readouts)
         self.update, self.wall_s = 0, 0.0
         self.best: float | None = None
@@ -86,7 +89,7 @@ class Distiller:
         """One update on lessons of every game; what it saw. While gradients are computed the student plays on."""
         start, own = time.monotonic(), self._own
         loss = imitation(own.loss, temperature_at(self.update, own))
-        goal = Goal(loss, rate_at(self.update, own), self.update, readouts_at(self.update, own))
+        goal = Goal(loss, rate_at(self.update, own), self.update, readouts_at(self.update, own), own.hints)
         parts = self.learner.begin(self._lessons(self.update), goal)
         self._play()
         self._drawn = (self.update + 1, self._lessons(self.update + 1))
@@ -99,7 +102,13 @@ class Distiller:
         if self._drawn and self._drawn[0] == update:
             return self._drawn[1]
         rng = self._draws(update, LESSONS)
-        return [self._lesson(game, rng) for game in range(len(self.recorded))]
+        lessons = [self._lesson(game, rng) for game in range(len(self.recorded))]
+        if not self._hinted or not readouts_at(update, self._own):
+            return lessons
+        return [
+            replace(lesson, hidden=hints(network, lesson.cells))
+            for network, lesson in zip(self._networks, lessons, strict=True)
+        ]
 
     def _draws(self, update: int, what: int) -> np.random.Generator:
         return np.random.default_rng([self._own.seed, update, self._team.rank, what])
@@ -173,7 +182,7 @@ class Distiller:
             if getattr(student, name) != plain:  # left out where plain, so that runs begun before there was one go on
                 shape[name] = getattr(student, name)
         if self.learner.readouts.levels:
-            shape["readouts"] = list(self.learner.readouts.levels)
+            shape["readouts"] = [*self.learner.readouts.levels, self._hinted]
         return {"games": list(self.config.games), "teachers": [t.digest for t in self.teachers], **shape}
 
     def close(self) -> None:

@@ -10,10 +10,11 @@ from threading import BrokenBarrierError
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from distill.loss import agreement, chosen
-from distill.readouts import Readouts
+from distill.readouts import Reading, Readouts
 from distill.sharing import Sharing, Table
 from distill.sources import Lesson
 from distill.student import Student
@@ -28,6 +29,7 @@ class Goal:
     rate: float  # of the hidden weights
     update: int  # its number, for messages
     readouts: float = 0.0  # weight of each readout's loss beside that of the votes
+    hints: float = 0.0  # weight of what a readout says of the teacher's hidden units, beside its own loss
 
 
 def imitation(loss: str, temperature: float) -> Callable[[Tensor, Lesson], Tensor]:
@@ -144,10 +146,18 @@ class Learner:
     def _read(self, levels: Sequence[Tensor], lessons: Sequence[Lesson], sizes: Sequence[int], goal: Goal) -> Tensor:
         """Mean loss of the readouts, as these rows add to it."""
         losses = []
-        for logits in self.readouts(levels, [len(own.q) for own in lessons]):
-            for own, lesson, size in zip(logits, lessons, sizes, strict=True):
-                losses.append(goal.loss(own, lesson) * (len(own) / size / len(sizes)))
+        for readings in self.readouts(levels, [len(own.q) for own in lessons]):
+            for own, lesson, size in zip(readings, lessons, sizes, strict=True):
+                losses.append(reading_loss(own, lesson, goal) * (len(lesson.q) / size / len(sizes)))
         return torch.stack(losses).sum() / len(self.readouts.levels)
+
+
+def reading_loss(reading: Reading, lesson: Lesson, goal: Goal) -> Tensor:
+    """Of one readout and game, averaged over rows: the lesson's own, and the squared error of the hidden units."""
+    loss = goal.loss(reading.logits, lesson)
+    if reading.hidden is None or lesson.hidden is None:
+        return loss
+    return loss + goal.hints * F.mse_loss(reading.hidden, lesson.hidden)
 
 
 def unsound(update: int, where: str) -> str:

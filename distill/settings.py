@@ -35,6 +35,7 @@ class DistillSettings:
     warmup_updates: int
     hysteresis: float  # h: a weight keeps its value between 1/2 - h and 1/2 + h
     readouts: float  # weight of each level's own readout beside the votes, at the start; it falls to 0 as labels cool
+    hints: float  # weight of what a readout says of the teacher's hidden units, beside that of its own answers; 0: none
     surrogate_width: float  # where the triangle that stands for the step's gradient ends, in deviations
     shift: int  # pixels by which pictures are moved at random, at most
     decisions: int  # of each dataset that are used; 0: all
@@ -67,7 +68,8 @@ class DistillSettings:
             need(0 <= getattr(self, name) <= 1, f"distill.{name}", getattr(self, name), "0 to 1")
         for name in ("shift", "decisions", "eval_start_updates"):
             need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")
-        need(self.readouts >= 0, "distill.readouts", self.readouts, "0 or more")
+        for name in ("readouts", "hints"):
+            need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")
         need(0 <= self.hysteresis < 0.5, "distill.hysteresis", self.hysteresis, "0 to below 0.5")
 
 

@@ -29,10 +29,12 @@ class Lesson:
     cells: Tensor  # [B, 21, 21, 64] u8, block layout
     q: Tensor  # [B, A] float32
     unit: float = 1.0  # that temperatures and squared errors are counted in
+    hidden: Tensor | None = None  # [B, H] the teacher's hidden units, where readouts learn those too
 
     def cut(self, start: int, stop: int) -> Lesson:
         """Some of its rows."""
-        return Lesson(self.cells[start:stop], self.q[start:stop], self.unit)
+        hidden = None if self.hidden is None else self.hidden[start:stop]
+        return Lesson(self.cells[start:stop], self.q[start:stop], self.unit, hidden)
 
 
 def spread(q: NDArray[np.float32]) -> float:

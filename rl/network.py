@@ -51,14 +51,19 @@ class QNetwork(nn.Module):
             self.conv1.weight /= 255  # pixels enter as 0..255
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def trunk(self, cells: Tensor) -> Tensor:
-        """Hidden units [B, H]."""
+    def sums(self, cells: Tensor) -> Tensor:
+        """Hidden units [B, H] before their norm and ReLU."""
         x = cells.permute(0, 3, 1, 2)  # channels-last already: no copy
         x = x.to(self.conv1.weight.dtype)
         x = F.relu(self.norm1(self.conv1(x)))
         x = F.relu(self.norm2(self.conv2(x)))
         x = F.relu(self.norm3(self.conv3(x)))
-        hidden: Tensor = self.norm4(self.hidden(x.flatten(1)))
+        hidden: Tensor = self.hidden(x.flatten(1))
+        return hidden
+
+    def trunk(self, cells: Tensor) -> Tensor:
+        """Hidden units [B, H]."""
+        hidden: Tensor = self.norm4(self.sums(cells))
         return F.relu(hidden)
 
     def forward(self, cells: Tensor) -> Tensor:

@@ -109,6 +109,7 @@ TINY = DistillSettings(
     warmup_updates=2,
     hysteresis=0.1,
     readouts=0.3,
+    hints=3.3,
     surrogate_width=1.0,
     shift=0,
     decisions=0,

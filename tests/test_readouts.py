@@ -11,14 +11,17 @@ from student_job import GOAL, flat, lessons, one_update
 
 from distill.distiller import Distiller
 from distill.learner import Learner
-from distill.readouts import Readouts, level_sizes, shrinking
+from distill.readouts import Readouts, hints, level_sizes, shrinking
 from distill.settings import readouts_at
 from distill.sharing import WHOLE
+from distill.sources import Lesson
 from distill.student import LayerSettings, Student, StudentSettings
+from rl.network import NetworkSettings, QNetwork
 from rl.settings import SettingsError
 
 FOUR = (LayerSettings(8, 2, 4, 2, 1, False), *SMALL[1:2], LayerSettings(12, 2, 2, 2, 1, False), SMALL[2])
-WEIGHT = 0.75
+WEIGHT, HIDDEN = 0.75, (5, 9)
+TAUGHT = replace(GOAL, readouts=WEIGHT, hints=2.5)
 
 
 def made(layers=FOUR) -> Student:
@@ -28,7 +31,15 @@ def made(layers=FOUR) -> Student:
 
 def readouts(student: Student) -> Readouts:
     torch.manual_seed(6)
-    return Readouts(student, shrinking(student))
+    return Readouts(student, shrinking(student), HIDDEN)
+
+
+def hinted() -> list[Lesson]:
+    rng = torch.Generator().manual_seed(8)
+    return [
+        replace(lesson, hidden=torch.randn(len(lesson.q), units, generator=rng))
+        for lesson, units in zip(lessons(), HIDDEN, strict=True)
+    ]
 
 
 def test_sizes_of_levels_are_those_of_their_bits():
@@ -51,20 +62,45 @@ def test_the_last_three_levels_whose_maps_shrink_are_read_and_the_very_last_one_
     assert shrinking(made(SMALL)) == [1]
 
 
-def test_a_readout_gives_each_game_the_answers_of_its_rows():
+def test_a_readout_gives_each_game_the_answers_and_hidden_units_of_its_rows():
     student, given = made(), lessons()
     own = readouts(student)
     bits = list(student.levels(torch.cat([lesson.cells for lesson in given]), WHOLE))
-    logits = own(bits, [len(lesson.q) for lesson in given])
-    assert [[tuple(part.shape) for part in parts] for parts in logits] == [[(10, 3), (6, 4)]] * 2
-    row = bits[3][12].float().flatten()  # the second game's third
-    plain = own.maps[1].weight @ (2 * row - 1) + own.maps[1].bias
-    torch.testing.assert_close(logits[1][1][2], plain[3:7], rtol=1e-4, atol=1e-5)
+    read = own(bits, [len(lesson.q) for lesson in given])
+    shapes = [[(tuple(part.logits.shape), tuple(part.hidden.shape)) for part in parts] for parts in read]
+    assert shapes == [[((10, 3), (10, 5)), ((6, 4), (6, 9))]] * 2
+    row = 2 * bits[3][12].float().flatten() - 1  # the second game's third
+    for linear, found, part in (
+        (own.answers[1], read[1][1].logits, slice(3, 7)),
+        (own.hidden[1][1], read[1][1].hidden, slice(0, 9)),
+    ):
+        plain = linear.weight @ row + linear.bias
+        torch.testing.assert_close(found[2], plain[part], rtol=1e-4, atol=1e-5)
 
 
-def test_the_gradient_is_that_of_votes_and_readouts_together():
-    learner, given = learner_of(1), lessons()
-    learner.finish(learner.begin(given, replace(GOAL, readouts=WEIGHT)), GOAL)
+def test_hints_are_hidden_units_of_mean_nought_and_deviation_one_before_their_relu():
+    torch.manual_seed(2)
+    teacher, cells = QNetwork(3, NetworkSettings((4, 6, 8), 10)), lessons()[0].cells
+    with torch.no_grad():
+        teacher.norm4.weight.uniform_(0.5, 2)
+        teacher.norm4.bias.normal_()
+        found = hints(teacher, cells)
+        assert found.shape == (10, 10)
+        torch.testing.assert_close(found.mean(dim=1), torch.zeros(10), atol=1e-5, rtol=0)
+        torch.testing.assert_close(found.square().mean(dim=1), torch.ones(10), atol=1e-3, rtol=0)
+        values = teacher.values(torch.relu(found * teacher.norm4.weight + teacher.norm4.bias))
+        torch.testing.assert_close(values, teacher(cells), rtol=1e-4, atol=1e-5)
+
+
+def test_part_of_a_lesson_keeps_its_hints():
+    own = hinted()[0]
+    assert torch.equal(own.cut(2, 5).hidden, own.hidden[2:5])
+    assert lessons()[0].cut(2, 5).hidden is None
+
+
+def test_the_gradient_is_that_of_votes_answers_and_hints_together():
+    learner, given = learner_of(1), hinted()
+    learner.finish(learner.begin(given, TAUGHT), TAUGHT)
     found = [own.grad for own in (*learner.student.parameters(), *learner.readouts.parameters())]
 
     student = made()
@@ -73,7 +109,9 @@ def test_the_gradient_is_that_of_votes_and_readouts_together():
     votes = student.count(bits[-1].permute(0, 3, 1, 2)).split([10, 6])
     loss = sum(GOAL.loss(student.logits(votes[game], game), given[game]) / 2 for game in range(2))
     for parts in own(bits, [10, 6]):
-        loss = loss + WEIGHT * sum(GOAL.loss(parts[game], given[game]) / 2 for game in range(2))
+        for part, lesson in zip(parts, given, strict=True):
+            apart = (part.hidden - lesson.hidden).square().mean()
+            loss = loss + WEIGHT * (GOAL.loss(part.logits, lesson) + TAUGHT.hints * apart) / 2
     loss.backward()
     plain = [part.grad for part in (*student.parameters(), *own.parameters())]
     torch.testing.assert_close(flat(found), flat(plain), rtol=1e-3, atol=1e-6)
@@ -93,10 +131,10 @@ def alone(given) -> Learner:
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_parts_in_threads_give_the_gradient_of_the_whole(threads):
-    goal, found = replace(GOAL, readouts=WEIGHT), []
+    found = []
     for count in (1, threads):
         learner = learner_of(count)
-        told = learner.finish(learner.begin(lessons(), goal), goal)
+        told = learner.finish(learner.begin(hinted(), TAUGHT), TAUGHT)
         grads = flat(own.grad for own in (*learner.student.parameters(), *learner.readouts.parameters()))
         found.append((grads, told["train/readouts"]))
     torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-4, atol=1e-6)
@@ -116,8 +154,8 @@ def test_without_weight_readouts_neither_teach_nor_learn_nor_are_told():
 
 
 def test_a_readout_learns():
-    learner, given, goal = learner_of(1), lessons(), replace(GOAL, readouts=WEIGHT)
-    losses = [learner.finish(learner.begin(given, goal), goal)["train/readouts"] for _ in range(30)]
+    learner, given = learner_of(1), hinted()
+    losses = [learner.finish(learner.begin(given, TAUGHT), TAUGHT)["train/readouts"] for _ in range(30)]
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -126,14 +164,16 @@ def test_the_weight_of_readouts_falls_along_a_line_to_nothing_when_labels_are_co
     assert [readouts_at(update, own) for update in (0, 4, 9, 10, 11)] == pytest.approx([0.5, 0.3, 0.05, 0, 0])
 
 
-def test_negative_weights_are_refused():
-    with pytest.raises(SettingsError, match=r"distill.readouts: found -0.1, allowed 0 or more"):
-        replace(TINY, readouts=-0.1)
+@pytest.mark.parametrize("name", ["readouts", "hints"])
+def test_negative_weights_are_refused(name):
+    with pytest.raises(SettingsError, match=rf"distill.{name}: found -0.1, allowed 0 or more"):
+        replace(TINY, **{name: -0.1})
 
 
-def test_states_begun_without_readouts_are_refused_with_them(tmp_path):
+@pytest.mark.parametrize("without", ["readouts", "hints"])
+def test_states_begun_without_readouts_or_hints_are_refused_with_them(tmp_path, without):
     ready = prepared(tmp_path, "Pong")
-    plain = Distiller(tiny_run(ready, mode="offline", readouts=0.0))
+    plain = Distiller(tiny_run(ready, mode="offline", **{without: 0.0}))
     plain.save(tmp_path / "state.safetensors")
     with pytest.raises(SettingsError, match=r"begun with other games, teachers or layers"):
         Distiller(tiny_run(ready, mode="offline")).resume(tmp_path / "state.safetensors")
@@ -148,3 +188,12 @@ def test_readouts_go_on_where_they_were(tmp_path):
     other.resume(tmp_path / "state.safetensors")
     assert one.step() == other.step()
     assert (flat(one.learner.readouts.parameters()) == flat(other.learner.readouts.parameters())).all()
+
+
+def test_lessons_carry_hints_until_readouts_have_no_weight(tmp_path):
+    ready = prepared(tmp_path, "Pong")
+    own = Distiller(tiny_run(ready, mode="offline", cool_updates=2))
+    seen = [own._lessons(update)[0].hidden for update in range(3)]
+    assert [hidden is None for hidden in seen] == [False, False, True]
+    assert torch.equal(seen[1], hints(own.teachers[0].build(), own._lessons(1)[0].cells))
+    assert Distiller(tiny_run(ready, mode="offline", hints=0.0))._lessons(0)[0].hidden is None
