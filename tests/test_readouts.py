@@ -155,7 +155,7 @@ def test_without_weight_readouts_neither_teach_nor_learn_nor_are_told():
 
 def test_a_readout_learns():
     learner, given = learner_of(1), hinted()
-    losses = [learner.finish(learner.begin(given, TAUGHT), TAUGHT)["train/readouts"] for _ in range(30)]
+    losses = [learner.finish(learner.begin(given, TAUGHT), TAUGHT)["train/readouts"] for _ in range(90)]
     assert losses[-1] < 0.8 * losses[0]
 
 
