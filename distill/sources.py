@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +29,12 @@ class Lesson:
     cells: Tensor  # [B, 21, 21, 64] u8, block layout
     q: Tensor  # [B, A] float32
     unit: float = 1.0  # that temperatures and squared errors are counted in
-    hidden: Tensor | None = None  # [B, H] the teacher's hidden units, where readouts learn those too
+    hidden: Tensor | None = field(default=None, kw_only=True)  # [B, H] the teacher's units, as readouts learn them
 
     def cut(self, start: int, stop: int) -> Lesson:
         """Some of its rows."""
         hidden = None if self.hidden is None else self.hidden[start:stop]
-        return Lesson(self.cells[start:stop], self.q[start:stop], self.unit, hidden)
+        return Lesson(self.cells[start:stop], self.q[start:stop], self.unit, hidden=hidden)
 
 
 def spread(q: NDArray[np.float32]) -> float:
