@@ -26,7 +26,6 @@ from bench.limits import processors
 from bench.report import FOLDER, write_report
 from bench.teacher import products
 from deploy.spec import Head
-from distill.convolve import sides
 from distill.distiller import Distiller
 from distill.learner import Goal, Learner, imitation
 from distill.settings import DistillRun
@@ -57,12 +56,8 @@ def run_of(preset: str, game: str, root: str) -> DistillRun:
 
 def multiply_adds(student: Student) -> int:
     """Of one picture's forward pass."""
-    side = (CELLS - 1, CELLS - 1)
-    total = side[0] * side[1] * student.front.hidden.numel() * student.history
-    for layer in student.chip_layers:
-        side = sides(layer.shape, *side)
-        total += side[0] * side[1] * layer.hidden.numel()
-    return total
+    weights = [student.front.hidden.numel() * student.history, *(own.hidden.numel() for own in student.chip_layers)]
+    return sum(height * width * own for (height, width), own in zip(student.maps(), weights, strict=True))
 
 
 def made(config: DistillRun) -> Learner:

@@ -65,10 +65,9 @@ class Distiller:
         )
         self.recorded = [recorded(*pair) for pair in zip(folders, self.teachers, strict=True)]
         self.online = [self._online(index) for index in range(len(self.teachers)) if own.mode != "offline"]
-        self._hinted = bool(own.readouts and own.hints)
-        hidden = [teacher.network.hidden for teacher in self.teachers] if self._hinted else []
-        readouts = Readouts(student, shrinking(student), hidden) if own.readouts else None
-        self._networks = [teacher.build() for teacher in self.teachers] if self._hinted else []
+        read = shrinking(student) if own.readouts else []
+        self._hinters = [teacher.build() for teacher in self.teachers] if read and own.hints else []
+        readouts = Readouts(student, read, [teacher.hidden.out_features for teacher in self._hinters])
         self.learner = Learner(student, own.learning_rate, own.threads, own.bf16, team, readouts)
         self.update, self.wall_s = 0, 0.0
         self.best: float | None = None
@@ -89,7 +88,8 @@ class Distiller:
         """One update on lessons of every game; what it saw. While gradients are computed the student plays on."""
         start, own = time.monotonic(), self._own
         loss = imitation(own.loss, temperature_at(self.update, own))
-        goal = Goal(loss, rate_at(self.update, own), self.update, readouts_at(self.update, own), own.hints)
+        readouts = readouts_at(self.update, own) if self.learner.readouts.levels else 0.0
+        goal = Goal(loss, rate_at(self.update, own), self.update, readouts, own.hints)
         parts = self.learner.begin(self._lessons(self.update), goal)
         self._play()
         self._drawn = (self.update + 1, self._lessons(self.update + 1))
@@ -103,11 +103,11 @@ class Distiller:
             return self._drawn[1]
         rng = self._draws(update, LESSONS)
         lessons = [self._lesson(game, rng) for game in range(len(self.recorded))]
-        if not self._hinted or not readouts_at(update, self._own):
+        if not self._hinters or not readouts_at(update, self._own):
             return lessons
         return [
-            replace(lesson, hidden=hints(network, lesson.cells))
-            for network, lesson in zip(self._networks, lessons, strict=True)
+            replace(lesson, hidden=hints(teacher, lesson.cells))
+            for teacher, lesson in zip(self._hinters, lessons, strict=True)
         ]
 
     def _draws(self, update: int, what: int) -> np.random.Generator:
@@ -182,7 +182,7 @@ class Distiller:
             if getattr(student, name) != plain:  # left out where plain, so that runs begun before there was one go on
                 shape[name] = getattr(student, name)
         if self.learner.readouts.levels:
-            shape["readouts"] = [*self.learner.readouts.levels, self._hinted]
+            shape["readouts"] = [*self.learner.readouts.levels, bool(self._hinters)]
         return {"games": list(self.config.games), "teachers": [t.digest for t in self.teachers], **shape}
 
     def close(self) -> None:

@@ -140,16 +140,16 @@ class Learner:
         if not goal.readouts:
             return Part(torch.autograd.grad(loss, self._parameters[: self._taught]), loss.item(), same, 0.0)
         read = self._read(levels, lessons, sizes, goal)
-        total = loss + goal.readouts * len(self.readouts.levels) * read
-        return Part(torch.autograd.grad(total, self._parameters), loss.item(), same, read.item())
+        gradients = torch.autograd.grad(loss + goal.readouts * read, self._parameters)
+        return Part(gradients, loss.item(), same, read.item() / len(self.readouts.levels))
 
     def _read(self, levels: Sequence[Tensor], lessons: Sequence[Lesson], sizes: Sequence[int], goal: Goal) -> Tensor:
-        """Mean loss of the readouts, as these rows add to it."""
+        """Summed loss of the readouts, as these rows add to it."""
         losses = []
         for readings in self.readouts(levels, [len(own.q) for own in lessons]):
             for own, lesson, size in zip(readings, lessons, sizes, strict=True):
                 losses.append(reading_loss(own, lesson, goal) * (len(lesson.q) / size / len(sizes)))
-        return torch.stack(losses).sum() / len(self.readouts.levels)
+        return torch.stack(losses).sum()
 
 
 def reading_loss(reading: Reading, lesson: Lesson, goal: Goal) -> Tensor:

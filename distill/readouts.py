@@ -14,9 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.convolve import sides
 from distill.student import Student
-from rl.frames import CELLS
 from rl.network import QNetwork
 
 # Share of the hidden weights' learning rate. Thousands of bits move together: at 0.025 what Breakout's readouts said of
@@ -27,12 +25,8 @@ FIRST_SPREAD = 0.5  # of the logits at the start, where half of the bits are 1
 
 def level_sizes(student: Student) -> list[int]:
     """Bits of every level for one stack, the front's first."""
-    side = (CELLS - 1, CELLS - 1)
-    found = [side[0] * side[1] * student.front.bias.numel() * student.history]
-    for layer in student.chip_layers:
-        side = sides(layer.shape, *side)
-        found.append(side[0] * side[1] * layer.own.features)
-    return found
+    features = [student.front.bias.numel() * student.history, *(layer.own.features for layer in student.chip_layers)]
+    return [height * width * own for (height, width), own in zip(student.maps(), features, strict=True)]
 
 
 def shrinking(student: Student) -> list[int]:

@@ -212,11 +212,9 @@ class Student(nn.Module):
         if settings.transduction == "thresholds":
             self.front.become_thresholds()
         self.layers = nn.ModuleList(_layers(settings))
-        side = CELLS - 1
-        for layer in self.chip_layers:
-            own = layer.own
-            before, side = side, (side + 2 * own.padding - own.kernel) // own.stride + 1
-            need(side >= 1, f"student {layer.name}", f"kernel {own.kernel} on a {before}x{before} map", "one that fits")
+        for layer, (before, _), (side, _) in zip(self.chip_layers, self.maps(), self.maps()[1:], strict=False):
+            kernel = layer.own.kernel
+            need(side >= 1, f"student {layer.name}", f"kernel {kernel} on a {before}x{before} map", "one that fits")
         neurons = settings.layers[-1].features * side * side
         answers = heads[-1].stop
         need(neurons >= answers, "student.layers", f"{neurons} output neurons", f"at least one an action ({answers})")
@@ -227,6 +225,13 @@ class Student(nn.Module):
         self.member: Tensor
         # Logits are votes times a learned scale. It starts low: random votes must not be mistaken for conviction.
         self.log_scale = nn.Parameter(torch.full((len(heads),), math.log(FIRST_SPREAD * answers / neurons)))
+
+    def maps(self) -> list[tuple[int, int]]:
+        """Height and width of every level's maps, the front's first."""
+        found = [(CELLS - 1, CELLS - 1)]
+        for layer in self.chip_layers:
+            found.append(sides(layer.shape, *found[-1]))
+        return found
 
     def groups(self) -> list[dict[str, Any]]:
         """Parameters with their share of the learning rate: a hidden weight must move 0.2 to flip, a bias need not."""

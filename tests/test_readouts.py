@@ -197,3 +197,10 @@ def test_lessons_carry_hints_until_readouts_have_no_weight(tmp_path):
     assert [hidden is None for hidden in seen] == [False, False, True]
     assert torch.equal(seen[1], hints(own.teachers[0].build(), own._lessons(1)[0].cells))
     assert Distiller(tiny_run(ready, mode="offline", hints=0.0))._lessons(0)[0].hidden is None
+
+
+def test_a_student_whose_maps_never_shrink_before_the_votes_has_no_readouts(tmp_path):
+    config = tiny_run(prepared(tmp_path, "Pong"), mode="offline")
+    flat_maps = (LayerSettings(8, 2, 2, 1, 0, False), LayerSettings(12, 1, 3, 3, 0, False))
+    told = Distiller(replace(config, student=StudentSettings(4, flat_maps))).step()
+    assert "train/loss" in told and "train/readouts" not in told
