@@ -30,6 +30,7 @@ from rl.checkpoint import (
     write_tensors,
 )
 from rl.frames import Frames
+from rl.network import rounded
 from rl.parallel import ALONE, Team
 from rl.settings import SettingsError
 from rl.stages import TEACHER, find, rollouts
@@ -66,7 +67,8 @@ class Distiller:
         self.recorded = [recorded(*pair) for pair in zip(folders, self.teachers, strict=True)]
         self.online = [self._online(index) for index in range(len(self.teachers)) if own.mode != "offline"]
         read = shrinking(student) if own.readouts else []
-        self._hinters = [teacher.build() for teacher in self.teachers] if read and own.hints else []
+        hinting = self.teachers if read and own.hints else []
+        self._hinters = [rounded(teacher.build(), own.bf16) for teacher in hinting]
         readouts = Readouts(student, read, [teacher.hidden.out_features for teacher in self._hinters])
         self.learner = Learner(student, own.learning_rate, own.threads, own.bf16, team, readouts)
         self.update, self.wall_s = 0, 0.0

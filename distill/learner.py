@@ -18,6 +18,7 @@ from distill.readouts import Reading, Readouts
 from distill.sharing import Sharing, Table
 from distill.sources import Lesson
 from distill.student import Student
+from rl.network import copy_parameters, rounded
 from rl.parallel import ALONE, Team
 
 
@@ -68,6 +69,7 @@ class Learner:
     ) -> None:
         self.student, self._bf16, self._team = student, bf16, team
         self.readouts = readouts or Readouts(student, ())
+        self._rounded = rounded(self.readouts, bf16)
         groups = [*student.groups(), *self.readouts.groups()]
         self.optimiser = torch.optim.Adam(groups, lr=rate, fused=True)
         self._pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
@@ -81,6 +83,8 @@ class Learner:
 
     def begin(self, lessons: Sequence[Lesson], goal: Goal) -> Parts:
         """Start on the gradients; until `finish` the student may play, but not change."""
+        if goal.readouts:
+            copy_parameters(self.readouts, self._rounded)
         parts = shared_out(lessons, self._threads)
         if len(parts) != len(self._table.seats):  # as many as there are rows
             self._table = Table(len(parts), self._team)
@@ -92,12 +96,13 @@ class Learner:
         found = gathered(parts)
         self.optimiser.zero_grad()
         for index, parameter in enumerate(self._parameters[: len(found[0].gradients)]):
-            parameter.grad = torch.empty_like(parameter).copy_(found[0].gradients[index])  # fused: in its own order
+            # Fused optimisers want the parameter's own order; gradients of readouts are rounded, too.
+            parameter.grad = torch.empty_like(parameter).copy_(found[0].gradients[index])
             for part in found[1:]:
                 parameter.grad += part.gradients[index]
         self._team.average([own.grad for own in self._parameters if own.grad is not None])
         for name, own in zip(self._names, self._parameters, strict=True):
-            if own.grad is not None and not torch.isfinite(own.grad).all():
+            if own.grad is not None and not finite(own.grad):
                 raise ValueError(unsound(goal.update, f"the gradient of {name}"))
         for group in self.optimiser.param_groups:
             group["lr"] = goal.rate * group["scale"]
@@ -140,13 +145,14 @@ class Learner:
         if not goal.readouts:
             return Part(torch.autograd.grad(loss, self._parameters[: self._taught]), loss.item(), same, 0.0)
         read = self._read(levels, lessons, sizes, goal)
-        gradients = torch.autograd.grad(loss + goal.readouts * read, self._parameters)
+        learnt = [*self._parameters[: self._taught], *self._rounded.parameters()]
+        gradients = torch.autograd.grad(loss + goal.readouts * read, learnt)
         return Part(gradients, loss.item(), same, read.item() / len(self.readouts.levels))
 
     def _read(self, levels: Sequence[Tensor], lessons: Sequence[Lesson], sizes: Sequence[int], goal: Goal) -> Tensor:
         """Summed loss of the readouts, as these rows add to it."""
         losses = []
-        for readings in self.readouts(levels, [len(own.q) for own in lessons]):
+        for readings in self._rounded(levels, [len(own.q) for own in lessons]):
             for own, lesson, size in zip(readings, lessons, sizes, strict=True):
                 losses.append(reading_loss(own, lesson, goal) * (len(lesson.q) / size / len(sizes)))
         return torch.stack(losses).sum()
@@ -158,6 +164,11 @@ def reading_loss(reading: Reading, lesson: Lesson, goal: Goal) -> Tensor:
     if reading.hidden is None or lesson.hidden is None:
         return loss
     return loss + goal.hints * F.mse_loss(reading.hidden, lesson.hidden)
+
+
+def finite(x: Tensor) -> bool:
+    """Whether every number is. Their norm tells, in one pass, but for numbers so large that it overflows."""
+    return bool(torch.linalg.vector_norm(x).isfinite()) or bool(torch.isfinite(x).all())
 
 
 def unsound(update: int, where: str) -> str:

@@ -77,7 +77,7 @@ class Readouts(nn.Module):
         assert isinstance(hidden, nn.ModuleList)
         told = [linear(part) for linear, part in zip(hidden, own, strict=True)] if len(hidden) else [None] * len(own)
         return [
-            Reading(answer[:, head.start : head.stop], units)
+            Reading(answer[:, head.start : head.stop].float(), units if units is None else units.float())
             for answer, head, units in zip(answers, self._heads, told, strict=True)
         ]
 
@@ -90,4 +90,4 @@ def _linear(size: int, answers: int) -> nn.Linear:
 
 def _signs(bits: Tensor) -> Tensor:
     """Bits [B, H, W, C] -> [B, H*W*C], -1 and 1."""
-    return bits.flatten(1).float().mul(2).sub(1)
+    return bits.flatten(1).mul(2).sub(1)

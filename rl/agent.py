@@ -6,7 +6,6 @@ are not the best may be valued below what they bring, so that the best one stand
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,12 +17,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from rl.checkpoint import load_optimiser, optimiser_tensors
 from rl.device import CPU
 from rl.frames import Frames
-from rl.network import LearningNetwork, NetworkSettings
+from rl.network import LearningNetwork, NetworkSettings, copy_parameters, rounded
 from rl.replay import Transitions
 from rl.settings import need
 
@@ -126,7 +125,7 @@ class Agent(ABC, Generic[B]):
     ) -> None:
         self._settings, self.device = settings, device
         self.online = LearningNetwork(n_actions, settings.quantiles, settings.dueling, network).to(device)
-        self._rounded = self._round(self.online)
+        self._rounded = rounded(self.online, self._settings.bf16)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
         # One pass over memory: RAdam, which has no such form, took a quarter of an update of 64.
@@ -210,17 +209,6 @@ class Agent(ABC, Generic[B]):
         """Parameters of a network of mean values: the last layer is linear, so its quantiles are averaged there."""
         return {name: value.cpu() for name, value in self.online.plain().items()}
 
-    def _round(self, network: LearningNetwork) -> LearningNetwork:
-        """The network to compute with: rounded once an update, where autocast would in every pass of every thread.
-
-        That took a sixth of the time. Norms keep float32 scales, as under autocast.
-        """
-        rounded = copy.deepcopy(network)
-        for layer in rounded.modules():
-            if self._settings.bf16 and isinstance(layer, nn.Conv2d | nn.Linear):
-                layer.to(torch.bfloat16)
-        return rounded
-
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on, as named tensors."""
         named = {f"online.{k}": v for k, v in self.online.state_dict().items()}
@@ -247,7 +235,7 @@ class DoubleDqn(Agent[Transitions]):
         device: torch.device = CPU,
     ) -> None:
         super().__init__(n_actions, network, settings, threads, device)
-        self.target = self._round(self.online)
+        self.target = rounded(self.online, self._settings.bf16)
 
     def finish(self, gradients: Gradients, rate: float) -> dict[str, float]:
         metrics = super().finish(gradients, rate)
@@ -277,13 +265,6 @@ class DoubleDqn(Agent[Transitions]):
     def load(self, named: dict[str, Tensor]) -> None:
         super().load(named)
         self.target.load_state_dict(_below(named, "target"))
-
-
-@torch.no_grad()
-def copy_parameters(source: nn.Module, into: nn.Module) -> None:
-    """Every parameter, rounded to the type it has there."""
-    for own, other in zip(source.parameters(), into.parameters(), strict=True):
-        other.copy_(own)
 
 
 def split(batch: B, parts: int) -> list[B]:

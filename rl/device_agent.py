@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rl.agent import AgentSettings, DoubleDqn, Gradients, chosen_of, copy_parameters, quantile_loss
+from rl.agent import AgentSettings, DoubleDqn, Gradients, chosen_of, quantile_loss
 from rl.device import Recorded
 from rl.device_replay import DeviceTransitions
 from rl.frames import CELLS, CHANNELS, Frames
-from rl.network import NetworkSettings
+from rl.network import NetworkSettings, copy_parameters
 
 
 class DeviceDqn(DoubleDqn):

@@ -13,7 +13,7 @@ import torch
 from distill_cases import SMALL, heads
 from student_job import GOAL, lessons, one_update
 
-from distill.learner import Learner, shared_out
+from distill.learner import Learner, finite, shared_out
 from distill.sources import Lesson
 from distill.student import Student, StudentSettings
 
@@ -86,6 +86,15 @@ def test_a_gradient_that_is_none_is_named_by_its_level():
     with pytest.raises(ValueError, match=r"the gradient of layers.1.hidden holds numbers that are not finite"):
         made.finish(parts, GOAL)
     assert torch.equal(made.student.layers[0].hidden, before)
+
+
+def test_finite_numbers_are_told_from_others_even_where_their_squares_overflow():
+    large = torch.full((3, 5), 3e38)
+    assert finite(large)
+    assert finite(torch.zeros(2, 7))
+    for wrong in (torch.nan, torch.inf, -torch.inf):
+        large[2, 4] = wrong
+        assert not finite(large)
 
 
 def test_gradients_lie_in_memory_as_their_parameters_do():
