@@ -145,8 +145,10 @@ class Front(Normalised):
         self.hidden.requires_grad_(False)
 
     def quantised(self) -> Tensor:
-        whole: Tensor = StraightThrough.apply(self.hidden, integers(self.hidden, FRONT_PEAK))  # type: ignore[no-untyped-call]
-        return whole
+        # Detached: where one thread begins a gradient with a plain operator on a parameter while another gives it to a
+        # Function, torch 2.13 waits for ever (each holds one of two locks, the parameter's and the interpreter's).
+        whole = integers(self.hidden.detach(), FRONT_PEAK)
+        return StraightThrough.apply(self.hidden, whole)  # type: ignore[no-any-return,no-untyped-call]
 
     def sums(self, x: Tensor) -> Tensor:
         return front_sums(x, self.quantised())

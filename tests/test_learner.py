@@ -114,3 +114,12 @@ def test_health_is_that_of_the_last_batch_and_names_every_layer():
     assert health["zeros/01-P4-8(2)"] == 1 and all(0 <= value <= 1 for value in health.values())
     # Equal sums have no spread: with a bias of 0 each lies at its mean, and fires.
     assert health["rate/01-P4-8(2)"] == 1
+
+
+def test_parameters_that_a_function_takes_are_given_to_no_plain_operator():
+    # Two threads would wait for each other for ever, see Front.quantised.
+    student = learner().student
+    for level in (student.front, *student.chip_layers):
+        node = level.quantised().grad_fn
+        assert type(node).__name__ == "StraightThroughBackward"
+        assert [type(after).__name__ for after, _ in node.next_functions] == ["AccumulateGrad", "NoneType"]
