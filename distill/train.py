@@ -81,7 +81,7 @@ def _command(config: DistillRun, text: str, us: Team) -> int:
 
 def _say(us: Team, text: str) -> None:
     if us.rank == 0:
-        print(text)
+        print(text, flush=True)
 
 
 @hydra.main(version_base=None, config_path="../conf", config_name="distill")

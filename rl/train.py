@@ -188,7 +188,7 @@ def command(config: TeacherRun, text: str) -> int:
             with closing(trainer):
                 return follow(config, trainer, stop)
         if trainer.resumed:
-            print(f"{folder}: going on at {trainer.frames:,} frames; the envs begin new episodes")
+            print(f"{folder}: going on at {trainer.frames:,} frames; the envs begin new episodes", flush=True)
         try:
             with closing(trainer), Board(folder, trainer.frames) as board:  # lines may lie beyond the last checkpoint
                 board.text("config", f"```\n{text}\n```")

@@ -166,11 +166,13 @@ def test_a_game_without_a_chip_has_none_to_break(tmp_path):
         show.desk.obey(ALL, 1)
 
 
-def test_a_pause_stands_still_and_is_no_work(players, tmp_path):
+def test_a_pause_stands_still_and_is_no_work(players, tmp_path, monkeypatch):
+    stop, stands = StoppableClock.stop, threading.Event()
+    monkeypatch.setattr(StoppableClock, "stop", lambda clock: (stop(clock), stands.set()))
     show = StagedShow(players, tmp_path, 12, {4: asks(Pause(True))})
     playing = threading.Thread(target=show.play)
     playing.start()
-    until(lambda: len(show.seen) == 4 and show.desk.state.paused)
+    assert stands.wait(60) and show.desk.state.paused
     show.time.t_s += 100.0
     assert len(show.seen) == 4
     show.ask(Pause(False))
