@@ -23,7 +23,7 @@ PRESETS = {
     "slim": (6, "ns1e", 1024),
     "slim-history": (6, "ns1e", 2048),
     "middle": (6, "ns1e", 1365),
-    "short": (6, "ns1e", 1800),
+    "short": (6, "ns1e", 1400),
     "one-axon": (6, "ns1e", 1365),
     "half": (18, "ns1e", 2048),
     "full": (18, "ns1e", 4096),
