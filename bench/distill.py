@@ -34,7 +34,7 @@ from distill.student import Student
 from rl.command import CONF, settings
 from rl.frames import CELLS, CHANNELS
 
-PRESETS = ("slim", "middle", "half", "full")
+PRESETS = ("slim", "middle", "short", "half", "full")
 PASSES = 3  # that a sample costs: forward, and for the gradients of weights and inputs each as much again
 ACTIONS = ("NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE")
 

@@ -5,8 +5,8 @@ Sums are kept as the product gives them, [G, B*H*W, O/G]; what fires puts them b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
-from distill.kernels import gather, put_back
+from distill.kernels import add_back, gather, put_back
 
-WORD = 8  # bytes that move at a time
+WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}  # by bytes that move at a time
+U64 = NDArray[np.uint64]
+KNOWN = 64  # layouts that are kept: what a student's few layers read is the same in every update
 
 
 @dataclass(frozen=True)
@@ -73,17 +76,28 @@ class Shape:
         return parts.reshape(self.features, own, k, k)
 
 
+@lru_cache(maxsize=KNOWN)
+def reading(shape: Shape, map_: tuple[int, ...], each: int = 1) -> tuple[U64, U64]:
+    """(where each patch of a map [B, H, W, C] begins [R], where from there each group's runs begin [G, k*k*M]).
+
+    Both in words of `each` channels; the map is padded already.
+    """
+    (batch, height, across, channels), k, start = map_, shape.kernel, shape.runs[0]
+    ys, xs = (np.arange(0, size - k + 1, shape.stride) for size in (height, across))
+    first = (height * np.arange(batch)[:, None, None] + ys[:, None]) * across + xs
+    inside = across * np.arange(k)[:, None] + np.arange(k)
+    runs = (channels * inside.reshape(1, -1, 1) + start[:, None]).reshape(len(start), -1)
+    return (first.ravel() * channels // each).astype(np.uint64), (runs // each).astype(np.uint64)
+
+
 class Patches(torch.autograd.Function):
-    """Sums [G, B*H'*W', O/G] of places x [B, H, W, C] and weights [O, C/G, k, k], patch by patch."""
+    """Sums [G, B*H'*W', O/G] of places x [B, H, W, C] and weights [O, C/G, k, k], by patches that do not overlap."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weights: Tensor, shape: Shape) -> Tensor:
-        p, k = shape.padding, shape.kernel
+        p = shape.padding
         padded = F.pad(x, (0, 0, p, p, p, p)) if p else x
-        batch, height, width, _ = padded.shape
-        size = shape.groups, batch * (height // k) * (width // k), k * k * shape.channels // shape.groups
-        rows, columns = x.new_empty(size), shape.turned(weights).contiguous()
-        _move(gather, padded, rows, shape)
+        rows, columns = rows_of(padded, shape), shape.turned(weights).contiguous()
         ctx.save_for_backward(rows, columns)
         ctx.shape, ctx.padded = shape, padded.shape
         return torch.bmm(rows, columns.transpose(1, 2))
@@ -97,18 +111,73 @@ class Patches(torch.autograd.Function):
             return None, of_weights, None
         whole = ctx.padded[1] % k == ctx.padded[2] % k == 0
         x = grad.new_empty(ctx.padded) if whole else grad.new_zeros(ctx.padded)
-        _move(put_back, x, torch.bmm(grad, columns), shape)
+        places_of(torch.bmm(grad, columns), x, shape)
         return x[:, p : x.shape[1] - p, p : x.shape[2] - p] if p else x, of_weights, None
 
 
-def _move(loop: Any, x: Tensor, rows: Tensor, shape: Shape) -> None:
-    """Between places and rows, several channels at a time where runs are made of whole words."""
-    (start, width), size = shape.runs, x.element_size()
-    each = WORD // size if width * size % WORD == 0 and not (start * size % WORD).any() else 1
-    kind = np.uint64 if each > 1 else {2: np.uint16, 4: np.uint32}[size]
-    arrays = [bits_of(part).view(kind) for part in (x, rows)]
-    source = arrays if loop is gather else arrays[::-1]
-    loop(*source, start // each, width // each, shape.kernel)
+def rows_of(x: Tensor, shape: Shape) -> Tensor:
+    """What each neuron reads of places x [B, H, W, C], padded already: [G, B*H'*W', k*k*C/G]."""
+    first, order, kind = _words(shape, tuple(x.shape), x.element_size())
+    rows = x.new_empty((shape.groups, len(first), order.shape[1] * np.dtype(kind).itemsize // x.element_size()))
+    gather(bits_of(x).reshape(-1).view(kind), bits_of(rows).view(kind), first, order)
+    return rows
+
+
+def places_of(rows: Tensor, x: Tensor, shape: Shape) -> None:
+    """The inverse, into places x, where patches do not overlap."""
+    first, order, kind = _words(shape, tuple(x.shape), x.element_size())
+    put_back(bits_of(rows).view(kind), bits_of(x).reshape(-1).view(kind), first, order)
+
+
+@lru_cache(maxsize=KNOWN)
+def _words(shape: Shape, map_: tuple[int, ...], size: int) -> tuple[U64, U64, type]:
+    """(where patches begin, what groups read from there, a word), of numbers of `size` bytes: up to eight at once."""
+    start, width = shape.runs
+    each = next(n for n in (8 // size, 4 // size, 1) if not width % n and not (start % n).any())
+    first, runs = reading(shape, map_, each)
+    order = (runs[:, :, None] + np.arange(width // each)).astype(np.uint64).reshape(len(start), -1)
+    return first, order, WORDS[each * size]
+
+
+class Overlapping(torch.autograd.Function):
+    """Sums [1, B*H'*W', O] of places x [B, H, W, C] and weights [O, C/G, k, k], where patches may overlap.
+
+    Forward and the gradient of the weights are torch's, at the limit of its products; that of the places took thrice as
+    long as a product a group and the adding up of its rows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weights: Tensor, shape: Shape) -> Tensor:
+        ctx.save_for_backward(x, weights)
+        ctx.shape = shape
+        own = weights.contiguous(memory_format=torch.channels_last)
+        sums = F.conv2d(x.permute(0, 3, 1, 2), own, None, shape.stride, shape.padding, 1, shape.groups)
+        return sums.permute(0, 2, 3, 1).reshape(1, -1, shape.features)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        (x, weights), shape = ctx.saved_tensors, ctx.shape
+        height, width = sides(shape, x.shape[1], x.shape[2])
+        places = grad.view(len(x), height, width, shape.features)
+        own = of_weights(places, x, weights.shape, shape.stride, shape.padding, shape.groups)
+        return _of_places(grad, weights, shape, x) if ctx.needs_input_grad[0] else None, own, None
+
+
+def of_weights(grad: Tensor, x: Tensor, size: torch.Size, stride: int, padding: int, groups: int) -> Tensor:
+    """The gradient of weights [O, C/G, k, k] by that of their sums [B, H', W', O] over places x [B, H, W, C]."""
+    turned = x.permute(0, 3, 1, 2), size, grad.permute(0, 3, 1, 2)
+    return conv2d_weight(*turned, stride, padding, 1, groups)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _of_places(grad: Tensor, weights: Tensor, shape: Shape, x: Tensor) -> Tensor:
+    """The gradient of places x, like x."""
+    batch, height, width, channels = x.shape
+    p, by_group = shape.padding, grad.view(-1, shape.groups, shape.features // shape.groups).transpose(0, 1)
+    rows = torch.bmm(by_group, shape.turned(weights))
+    added = np.zeros((batch, height + 2 * p, width + 2 * p, channels), np.float32)
+    first, runs = reading(shape, added.shape)
+    add_back(bits_of(rows), added.reshape(-1), first, runs, shape.runs[1])
+    return torch.from_numpy(added)[:, p : p + height, p : p + width].to(x.dtype)
 
 
 def bits_of(tensor: Tensor) -> NDArray[Any]:
@@ -121,12 +190,9 @@ def convolve(x: Tensor, weights: Tensor, shape: Shape) -> Tensor:
     """Places [B, H, W, C] with weights [O, C/G, k, k] -> sums [G, B*H'*W', O/G], or one group of all features."""
     if shape.patches:
         return Patches.apply(x.contiguous(), weights, shape)  # type: ignore[no-any-return, no-untyped-call]
-    turned = x.permute(0, 3, 1, 2)
     if shape.mixed > 1:
-        turned = F.channel_shuffle(turned, shape.mixed)
-    own = weights.contiguous(memory_format=torch.channels_last)
-    sums = F.conv2d(turned, own, None, shape.stride, shape.padding, 1, shape.groups)
-    return sums.permute(0, 2, 3, 1).reshape(1, -1, shape.features)
+        x, shape = x[..., torch.from_numpy(shape.order)], replace(shape, mixed=1)
+    return Overlapping.apply(x.contiguous(), weights, shape)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def sides(shape: Shape, height: int, width: int) -> tuple[int, int]:

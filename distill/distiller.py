@@ -17,7 +17,7 @@ from torch import Tensor
 from deploy.spec import Head, StudentSpec
 from distill.export import export
 from distill.learner import Goal, Learner, imitation
-from distill.readouts import Readouts, hints, shrinking
+from distill.readouts import Hinter, Readouts, axes_of, hidden_units, shrinking
 from distill.settings import DistillRun, rate_at, readouts_at, temperature_at
 from distill.sources import Lesson, Online, Recorded, joined
 from distill.student import Student, recalibrate
@@ -37,7 +37,8 @@ from rl.stages import TEACHER, find, rollouts
 
 STATE = "spikecade-distilling"
 WARM = 10  # steps of every env that are seen before they are learnt from
-LESSONS, CALIBRATION = 0, 1  # what a draw is for: each has numbers of its own
+LESSONS, CALIBRATION, HINTS = 0, 1, 3  # what a draw is for: each has numbers of its own; 2 is the exam's
+HINT_ROWS, HINT_BATCHES = 256, 16  # pictures that say along which axes hidden units vary
 
 
 def heads_of(teachers: list[PolicyCheckpoint]) -> tuple[Head, ...]:
@@ -67,9 +68,9 @@ class Distiller:
         self.recorded = [recorded(*pair) for pair in zip(folders, self.teachers, strict=True)]
         self.online = [self._online(index) for index in range(len(self.teachers)) if own.mode != "offline"]
         read = shrinking(student) if own.readouts else []
-        hinting = self.teachers if read and own.hints else []
-        self._hinters = [rounded(teacher.build(), own.bf16) for teacher in hinting]
-        readouts = Readouts(student, read, [teacher.hidden.out_features for teacher in self._hinters])
+        hinting = range(len(self.teachers)) if read and own.hints else ()
+        self._hinters = [team.share(self._hinter(game)) for game in hinting]
+        readouts = Readouts(student, read, [hinter.axes.shape[1] for hinter in self._hinters])
         self.learner = Learner(student, own.learning_rate, own.threads, own.bf16, team, readouts)
         self.update, self.wall_s = 0, 0.0
         self.best: float | None = None
@@ -85,6 +86,14 @@ class Distiller:
         rows, unit = own.online_rows, self.recorded[index].unit
         env, teacher = self.config.env, self.teachers[index]
         return Online(teacher, env, own.envs, rows, own.online_epsilon, seed, unit, own.shift)
+
+    def _hinter(self, game: int) -> Hinter:
+        """A teacher, and along which axes its hidden units vary most where it plays."""
+        teacher = rounded(self.teachers[game].build(), self._own.bf16)
+        rng = self._draws(0, HINTS)
+        lessons = (self.recorded[game].lesson(rng, HINT_ROWS) for _ in range(HINT_BATCHES))
+        units = torch.cat([hidden_units(teacher, lesson.cells) for lesson in lessons])
+        return Hinter(teacher, *axes_of(units, self._own.hint_axes))
 
     def step(self) -> dict[str, float]:
         """One update on lessons of every game; what it saw. While gradients are computed the student plays on."""
@@ -108,8 +117,7 @@ class Distiller:
         if not self._hinters or not readouts_at(update, self._own):
             return lessons
         return [
-            replace(lesson, hidden=hints(teacher, lesson.cells))
-            for teacher, lesson in zip(self._hinters, lessons, strict=True)
+            replace(lesson, hints=hinter(lesson.cells)) for hinter, lesson in zip(self._hinters, lessons, strict=True)
         ]
 
     def _draws(self, update: int, what: int) -> np.random.Generator:
@@ -160,6 +168,8 @@ class Distiller:
             return
         tensors = {f"student.{k}": v for k, v in self.student.state_dict().items()}
         tensors |= {f"readouts.{k}": v for k, v in self.learner.readouts.state_dict().items()}
+        for index, hinter in enumerate(self._hinters):
+            tensors |= {f"hints.{index}.mean": hinter.mean, f"hints.{index}.axes": hinter.axes}
         tensors |= optimiser_tensors(self.learner.optimiser)
         facts = {"update": self.update, "wall_s": self.wall_s, "best": self.best, "identity": self._identity()}
         write_tensors(path, STATE, facts, tensors)
@@ -173,6 +183,11 @@ class Distiller:
             )
         for prefix, own in (("student.", self.student), ("readouts.", self.learner.readouts)):
             own.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        self._hinters = [
+            # Another machine's axes may point elsewhere, and readouts have learnt these.
+            replace(hinter, mean=tensors[f"hints.{index}.mean"], axes=tensors[f"hints.{index}.axes"])
+            for index, hinter in enumerate(self._hinters)
+        ]
         load_optimiser(self.learner.optimiser, tensors)
         self.update, self.wall_s, self.best = facts["update"], facts["wall_s"], facts["best"]
 
@@ -184,7 +199,7 @@ class Distiller:
             if getattr(student, name) != plain:  # left out where plain, so that runs begun before there was one go on
                 shape[name] = getattr(student, name)
         if self.learner.readouts.levels:
-            shape["readouts"] = [*self.learner.readouts.levels, bool(self._hinters)]
+            shape["readouts"] = [*self.learner.readouts.levels, *(hinter.axes.shape[1] for hinter in self._hinters)]
         return {"games": list(self.config.games), "teachers": [t.digest for t in self.teachers], **shape}
 
     def close(self) -> None:

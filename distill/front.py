@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distill.convolve import Shape, of_weights, rows_of
+
 KERNEL = 2  # cells
 OFFSET = 128  # pixels less this fit eight signed bits
 
@@ -22,25 +24,20 @@ class _Bytes(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, cells: Tensor, weights: Tensor, kind: torch.dtype) -> Tensor:
-        rows, columns = _patches(cells), weights.permute(0, 2, 3, 1).flatten(1)
-        ctx.save_for_backward(rows)
-        ctx.shape, ctx.kind = weights.shape, kind
+        ctx.save_for_backward(cells, weights)
+        ctx.kind = kind
+        features, channels, _, _ = weights.shape
+        shape = Shape(channels, features, 1, KERNEL, 1, 0)
+        rows, columns = rows_of(cells.contiguous(), shape)[0], shape.turned(weights)[0]
         sums = torch._int_mm(rows.bitwise_xor(OFFSET).view(torch.int8), columns.to(torch.int8).t())
         return (sums + OFFSET * columns.sum(dim=1).to(torch.int32)).float()[None]  # autograd knows no whole numbers
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
-        (rows,) = ctx.saved_tensors
-        found = grad[0].to(ctx.kind).t() @ rows.to(ctx.kind)
-        features, channels, _, _ = ctx.shape
-        return None, found.reshape(features, KERNEL, KERNEL, channels).permute(0, 3, 1, 2).float(), None
-
-
-def _patches(cells: Tensor) -> Tensor:
-    """Cells [B, H, W, C] -> [B*(H-1)*(W-1), 4*C], by row and column of the kernel."""
-    height, width = cells.shape[1] - 1, cells.shape[2] - 1
-    corners = [cells[:, y : y + height, x : x + width] for y in range(KERNEL) for x in range(KERNEL)]
-    return torch.cat(corners, dim=-1).flatten(0, 2)
+        cells, weights = ctx.saved_tensors
+        batch, height, width, _ = cells.shape
+        places = grad.to(ctx.kind).view(batch, height - 1, width - 1, -1)  # pixels are exact in bfloat16
+        return None, of_weights(places, cells.to(ctx.kind), weights.shape, 1, 0, 1).float(), None
 
 
 def front_sums(cells: Tensor, weights: Tensor) -> Tensor:

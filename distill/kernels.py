@@ -19,6 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Array = NDArray[Any]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+U64 = NDArray[np.uint64]
 WORD = ir.IntType(32)
 
 
@@ -64,46 +65,34 @@ narrow = cast(Callable[[Any, Any], Any], _narrow)
 
 
 @kernel
-def gather(x: Array, rows: Array, start: NDArray[np.int64], width: int, side: int) -> None:
-    """Places [B, H, W, C] -> the patches that do not overlap, by group: rows [G, B*H'*W', side*side*M*width].
-
-    A group reads M runs of `width` channels, run m of group g from channel start[g, m] on. Rest of a map is left out.
-    """
-    batch, down, right = len(x), x.shape[1] // side, x.shape[2] // side
-    groups, runs = start.shape
-    for b in range(batch):
-        for oy in range(down):
-            for ox in range(right):
-                row = (b * down + oy) * right + ox
-                for g in range(groups):
-                    at = 0
-                    for ky in range(side):
-                        for kx in range(side):
-                            for m in range(runs):
-                                first = start[g, m]
-                                for n in range(width):
-                                    rows[g, row, at + n] = x[b, oy * side + ky, ox * side + kx, first + n]
-                                at += width
+def gather(places: Array, rows: Array, first: U64, order: U64) -> None:
+    """Numbers in a row [N] -> rows [G, R, K]: number k of row r of group g is the one at first[r] + order[g, k]."""
+    for r in range(len(first)):
+        for g in range(len(order)):
+            row, own = rows[g, r], order[g]
+            for k in range(len(row)):
+                row[k] = places[first[r] + own[k]]
 
 
 @kernel
-def put_back(rows: Array, x: Array, start: NDArray[np.int64], width: int, side: int) -> None:
-    """The inverse of `gather`, and so its gradient; places of x that no patch holds are left as they are."""
-    batch, down, right = len(x), x.shape[1] // side, x.shape[2] // side
-    groups, runs = start.shape
-    for b in range(batch):
-        for oy in range(down):
-            for ox in range(right):
-                row = (b * down + oy) * right + ox
-                for g in range(groups):
-                    at = 0
-                    for ky in range(side):
-                        for kx in range(side):
-                            for m in range(runs):
-                                first = start[g, m]
-                                for n in range(width):
-                                    x[b, oy * side + ky, ox * side + kx, first + n] = rows[g, row, at + n]
-                                at += width
+def put_back(rows: Array, places: Array, first: U64, order: U64) -> None:
+    """The inverse of `gather` where no place is read twice, and so its gradient; what is not read is left as it is."""
+    for r in range(len(first)):
+        for g in range(len(order)):
+            row, own = rows[g, r], order[g]
+            for k in range(len(row)):
+                places[first[r] + own[k]] = row[k]
+
+
+@kernel
+def add_back(rows: Array, places: F32, first: U64, run: U64, width: int) -> None:
+    """`put_back` where places are read more than once: adds up. `run` [G, M] says where runs of `width` begin."""
+    for r in range(len(first)):
+        for g in range(len(run)):
+            for m in range(run.shape[1]):
+                at = first[r] + run[g, m]
+                for n in range(width):
+                    places[at + np.uint64(n)] += widen(rows[g, r, m * width + n])
 
 
 @kernel

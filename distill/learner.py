@@ -30,7 +30,7 @@ class Goal:
     rate: float  # of the hidden weights
     update: int  # its number, for messages
     readouts: float = 0.0  # weight of each readout's loss beside that of the votes
-    hints: float = 0.0  # weight of what a readout says of the teacher's hidden units, beside its own loss
+    hints: float = 0.0  # weight of what a readout says of the teacher's hints, beside its own loss
 
 
 def imitation(loss: str, temperature: float) -> Callable[[Tensor, Lesson], Tensor]:
@@ -159,11 +159,11 @@ class Learner:
 
 
 def reading_loss(reading: Reading, lesson: Lesson, goal: Goal) -> Tensor:
-    """Of one readout and game, averaged over rows: the lesson's own, and the squared error of the hidden units."""
+    """Of one readout and game, averaged over rows: the lesson's own, and the squared error of the hints."""
     loss = goal.loss(reading.logits, lesson)
-    if reading.hidden is None or lesson.hidden is None:
+    if reading.hints is None or lesson.hints is None:
         return loss
-    return loss + goal.hints * F.mse_loss(reading.hidden, lesson.hidden)
+    return loss + goal.hints * F.mse_loss(reading.hints, lesson.hints)
 
 
 def finite(x: Tensor) -> bool:

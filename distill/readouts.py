@@ -36,10 +36,37 @@ def shrinking(student: Student) -> list[int]:
 
 
 @torch.no_grad()
-def hints(teacher: QNetwork, cells: Tensor) -> Tensor:
+def hidden_units(teacher: QNetwork, cells: Tensor) -> Tensor:
     """The teacher's hidden units [B, H] for stacks u8 [B, 21, 21, 64], of mean 0 and deviation 1, before their ReLU."""
     sums = teacher.sums(cells).float()
     return F.layer_norm(sums, sums.shape[1:])
+
+
+def axes_of(units: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """(mean [H], axes [H, K]) of hidden units [N, H]: `(units - mean) @ axes` keeps most of how they vary.
+
+    K is `count`, or H where that is less. The numbers have mean 0 and on average deviation 1.
+    """
+    mean, count = units.mean(dim=0), min(count, units.shape[1])
+    centred = (units - mean).double()
+    variances, main = torch.linalg.eigh(centred.T @ centred / len(units))  # rising
+    # Main axes, turned at random so that all vary alike: what moves at one rate would learn the largest ones last.
+    turn = torch.linalg.qr(torch.randn(count, count, dtype=torch.double, generator=torch.Generator().manual_seed(0))).Q
+    spread = variances[-count:].mean().clamp(min=1e-6).sqrt()
+    return mean, (main[:, -count:] @ turn / spread).float()
+
+
+@dataclass(frozen=True, eq=False)
+class Hinter:
+    """What a teacher hints: its hidden units along the axes of `axes_of`, an eighth of the numbers."""
+
+    teacher: QNetwork
+    mean: Tensor  # [H]
+    axes: Tensor  # [H, K]
+
+    def __call__(self, cells: Tensor) -> Tensor:
+        """Hints [B, K] for stacks u8 [B, 21, 21, 64]."""
+        return (hidden_units(self.teacher, cells) - self.mean) @ self.axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,21 +74,21 @@ class Reading:
     """What a readout says of one game's rows."""
 
     logits: Tensor  # [B, A]
-    hidden: Tensor | None  # [B, H] of the teacher's hidden units
+    hints: Tensor | None  # [B, K] of the teacher's hidden units
 
 
 class Readouts(nn.Module):
-    """Linear maps from the bits of each of some levels to the answers of all games and to their teachers' hidden units.
+    """Linear maps from the bits of each of some levels to the answers of all games and to what their teachers hint.
 
-    The latter are hints (Romero et al. 2015): hundreds of numbers a picture, where its label is one choice of a few.
+    Hints (Romero et al. 2015) are dozens of numbers a picture, where its label is one choice of a few.
     """
 
-    def __init__(self, student: Student, levels: Sequence[int], hidden: Sequence[int] = ()) -> None:
-        """`levels`: numbers of layers, the first is 1; `hidden`: units of each game's teacher, none: no hints."""
+    def __init__(self, student: Student, levels: Sequence[int], hints: Sequence[int] = ()) -> None:
+        """`levels`: numbers of layers, the first is 1; `hints`: how many numbers each game's teacher hints, if any."""
         super().__init__()
         sizes, self.levels, self._heads = level_sizes(student), tuple(levels), student.heads
         self.answers = nn.ModuleList(_linear(sizes[level], student.heads[-1].stop) for level in levels)
-        self.hidden = nn.ModuleList(nn.ModuleList(_linear(sizes[level], own) for own in hidden) for level in levels)
+        self.hints = nn.ModuleList(nn.ModuleList(_linear(sizes[level], own) for own in hints) for level in levels)
 
     def groups(self) -> list[dict[str, Any]]:
         """Parameters with their share of the learning rate."""
@@ -73,12 +100,12 @@ class Readouts(nn.Module):
 
     def _read(self, index: int, signs: Tensor, rows: list[int]) -> list[Reading]:
         answers, own = torch.split(self.answers[index](signs), rows), torch.split(signs, rows)
-        hidden = self.hidden[index]
-        assert isinstance(hidden, nn.ModuleList)
-        told = [linear(part) for linear, part in zip(hidden, own, strict=True)] if len(hidden) else [None] * len(own)
+        hints = self.hints[index]
+        assert isinstance(hints, nn.ModuleList)
+        told = [linear(part) for linear, part in zip(hints, own, strict=True)] if len(hints) else [None] * len(own)
         return [
-            Reading(answer[:, head.start : head.stop].float(), units if units is None else units.float())
-            for answer, head, units in zip(answers, self._heads, told, strict=True)
+            Reading(answer[:, head.start : head.stop].float(), hint if hint is None else hint.float())
+            for answer, head, hint in zip(answers, self._heads, told, strict=True)
         ]
 
 

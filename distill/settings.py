@@ -36,6 +36,7 @@ class DistillSettings:
     hysteresis: float  # h: a weight keeps its value between 1/2 - h and 1/2 + h
     readouts: float  # weight of each level's own readout beside the votes, at the start; it falls to 0 as labels cool
     hints: float  # weight of what a readout says of the teacher's hidden units, beside that of its own answers; 0: none
+    hint_axes: int  # along so many of their main axes
     surrogate_width: float  # where the triangle that stands for the step's gradient ends, in deviations
     shift: int  # pixels by which pictures are moved at random, at most
     decisions: int  # of each dataset that are used; 0: all
@@ -61,7 +62,7 @@ class DistillSettings:
             need(getattr(self, name) in allowed, f"distill.{name}", getattr(self, name), ", ".join(allowed))
         for name in ("temperature", "temperature_start", "surrogate_width", "learning_rate"):
             need(getattr(self, name) > 0, f"distill.{name}", getattr(self, name), "above 0")
-        counts = "cool_updates updates batch envs threads log_updates exam_updates eval_updates eval_episodes"
+        counts = "hint_axes cool_updates updates batch envs threads log_updates exam_updates eval_updates eval_episodes"
         for name in (*counts.split(), "report_episodes", "calibrate_batches"):
             need(getattr(self, name) >= 1, f"distill.{name}", getattr(self, name), "1 or more")
         for name in ("online_epsilon", "epsilon"):

@@ -29,12 +29,12 @@ class Lesson:
     cells: Tensor  # [B, 21, 21, 64] u8, block layout
     q: Tensor  # [B, A] float32
     unit: float = 1.0  # that temperatures and squared errors are counted in
-    hidden: Tensor | None = field(default=None, kw_only=True)  # [B, H] the teacher's units, as readouts learn them
+    hints: Tensor | None = field(default=None, kw_only=True)  # [B, K] of the teacher's hidden units, for readouts
 
     def cut(self, start: int, stop: int) -> Lesson:
         """Some of its rows."""
-        hidden = None if self.hidden is None else self.hidden[start:stop]
-        return Lesson(self.cells[start:stop], self.q[start:stop], self.unit, hidden=hidden)
+        hints = None if self.hints is None else self.hints[start:stop]
+        return Lesson(self.cells[start:stop], self.q[start:stop], self.unit, hints=hints)
 
 
 def spread(q: NDArray[np.float32]) -> float:

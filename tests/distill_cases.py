@@ -110,6 +110,7 @@ TINY = DistillSettings(
     hysteresis=0.1,
     readouts=0.3,
     hints=3.3,
+    hint_axes=7,
     surrogate_width=1.0,
     shift=0,
     decisions=0,

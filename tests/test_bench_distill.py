@@ -32,7 +32,7 @@ def test_multiply_adds_are_those_of_the_integers():
 def test_a_preset_is_measured_as_its_files_set_it(preset):
     run = bench.run_of(preset, "Breakout", "somewhere")
     assert (run.games, run.root) == (("Breakout",), "somewhere")
-    assert run.student.front_features == {"slim": 16, "middle": 32, "half": 48, "full": 64}[preset]
+    assert run.student.front_features == {"slim": 16, "middle": 32, "short": 32, "half": 48, "full": 64}[preset]
 
 
 def test_a_report_has_every_row_and_what_follows_from_the_medians(tiny):

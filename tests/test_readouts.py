@@ -11,7 +11,7 @@ from student_job import GOAL, flat, lessons, one_update
 
 from distill.distiller import Distiller
 from distill.learner import Learner
-from distill.readouts import Readouts, hints, level_sizes, shrinking
+from distill.readouts import Hinter, Readouts, axes_of, hidden_units, level_sizes, shrinking
 from distill.settings import readouts_at
 from distill.sharing import WHOLE
 from distill.sources import Lesson
@@ -20,7 +20,7 @@ from rl.network import NetworkSettings, QNetwork
 from rl.settings import SettingsError
 
 FOUR = (LayerSettings(8, 2, 4, 2, 1, False), *SMALL[1:2], LayerSettings(12, 2, 2, 2, 1, False), SMALL[2])
-WEIGHT, HIDDEN = 0.75, (5, 9)
+WEIGHT, HINTS = 0.75, (5, 9)
 TAUGHT = replace(GOAL, readouts=WEIGHT, hints=2.5)
 
 
@@ -31,14 +31,14 @@ def made(layers=FOUR) -> Student:
 
 def readouts(student: Student) -> Readouts:
     torch.manual_seed(6)
-    return Readouts(student, shrinking(student), HIDDEN)
+    return Readouts(student, shrinking(student), HINTS)
 
 
 def hinted() -> list[Lesson]:
     rng = torch.Generator().manual_seed(8)
     return [
-        replace(lesson, hidden=torch.randn(len(lesson.q), units, generator=rng))
-        for lesson, units in zip(lessons(), HIDDEN, strict=True)
+        replace(lesson, hints=torch.randn(len(lesson.q), units, generator=rng))
+        for lesson, units in zip(lessons(), HINTS, strict=True)
     ]
 
 
@@ -62,29 +62,35 @@ def test_the_last_three_levels_whose_maps_shrink_are_read_and_the_very_last_one_
     assert shrinking(made(SMALL)) == [1]
 
 
-def test_a_readout_gives_each_game_the_answers_and_hidden_units_of_its_rows():
+def test_a_readout_gives_each_game_the_answers_and_hints_of_its_rows():
     student, given = made(), lessons()
     own = readouts(student)
     bits = list(student.levels(torch.cat([lesson.cells for lesson in given]), WHOLE))
     read = own(bits, [len(lesson.q) for lesson in given])
-    shapes = [[(tuple(part.logits.shape), tuple(part.hidden.shape)) for part in parts] for parts in read]
+    shapes = [[(tuple(part.logits.shape), tuple(part.hints.shape)) for part in parts] for parts in read]
     assert shapes == [[((10, 3), (10, 5)), ((6, 4), (6, 9))]] * 2
     row = 2 * bits[3][12].float().flatten() - 1  # the second game's third
     for linear, found, part in (
         (own.answers[1], read[1][1].logits, slice(3, 7)),
-        (own.hidden[1][1], read[1][1].hidden, slice(0, 9)),
+        (own.hints[1][1], read[1][1].hints, slice(0, 9)),
     ):
         plain = linear.weight @ row + linear.bias
         torch.testing.assert_close(found[2], plain[part], rtol=1e-4, atol=1e-5)
 
 
-def test_hints_are_hidden_units_of_mean_nought_and_deviation_one_before_their_relu():
+def untaught() -> QNetwork:
     torch.manual_seed(2)
-    teacher, cells = QNetwork(3, NetworkSettings((4, 6, 8), 10)), lessons()[0].cells
+    made = QNetwork(3, NetworkSettings((4, 6, 8), 10))
     with torch.no_grad():
-        teacher.norm4.weight.uniform_(0.5, 2)
-        teacher.norm4.bias.normal_()
-        found = hints(teacher, cells)
+        made.norm4.weight.uniform_(0.5, 2)
+        made.norm4.bias.normal_()
+    return made
+
+
+def test_hidden_units_have_mean_nought_and_deviation_one_and_come_before_their_relu():
+    teacher, cells = untaught(), lessons()[0].cells
+    with torch.no_grad():
+        found = hidden_units(teacher, cells)
         assert found.shape == (10, 10)
         torch.testing.assert_close(found.mean(dim=1), torch.zeros(10), atol=1e-5, rtol=0)
         torch.testing.assert_close(found.square().mean(dim=1), torch.ones(10), atol=1e-3, rtol=0)
@@ -92,10 +98,45 @@ def test_hints_are_hidden_units_of_mean_nought_and_deviation_one_before_their_re
         torch.testing.assert_close(values, teacher(cells), rtol=1e-4, atol=1e-5)
 
 
+def units_of_three_axes() -> torch.Tensor:
+    """[200, 7] that vary along three axes by 9, 4 and 1, and hardly along the others."""
+    rng = torch.Generator().manual_seed(4)
+    axes = torch.linalg.qr(torch.randn(7, 7, generator=rng)).Q
+    spread = torch.tensor([9.0, 4.0, 1.0, 0.01, 0.01, 0.01, 0.01]).sqrt()
+    return (torch.randn(200, 7, generator=rng) * spread) @ axes.T + 5
+
+
+def test_axes_keep_what_varies_most_as_numbers_that_vary_alike():
+    units = units_of_three_axes()
+    mean, axes = axes_of(units, 3)
+    hints = (units - mean) @ axes
+    assert axes.shape == (7, 3)
+    torch.testing.assert_close(hints.mean(dim=0), torch.zeros(3), atol=1e-5, rtol=0)
+    assert hints.square().mean().item() == pytest.approx(1, rel=1e-4)
+    kept = torch.linalg.lstsq(hints, units - mean).solution  # how well the units can be told from them
+    lost = (units - mean - hints @ kept).square().sum() / (units - mean).square().sum()
+    assert lost < 0.005
+    _, mixed = torch.linalg.eigh((hints.T @ hints).double())
+    assert mixed.abs().max() < 0.99  # none of them is a main axis alone
+
+
+def test_there_are_no_more_axes_than_units_and_units_that_never_vary_hint_nothing():
+    assert axes_of(units_of_three_axes(), 64)[1].shape == (7, 7)
+    mean, axes = axes_of(torch.full((9, 4), 2.0), 2)
+    assert torch.equal((torch.full((9, 4), 2.0) - mean) @ axes, torch.zeros(9, 2))
+
+
+def test_a_hinter_tells_its_teachers_units_along_its_axes():
+    teacher, cells = untaught(), lessons()[0].cells
+    units = hidden_units(teacher, cells)
+    mean, axes = axes_of(units, 4)
+    torch.testing.assert_close(Hinter(teacher, mean, axes)(cells), (units - mean) @ axes)
+
+
 def test_part_of_a_lesson_keeps_its_hints():
     own = hinted()[0]
-    assert torch.equal(own.cut(2, 5).hidden, own.hidden[2:5])
-    assert lessons()[0].cut(2, 5).hidden is None
+    assert torch.equal(own.cut(2, 5).hints, own.hints[2:5])
+    assert lessons()[0].cut(2, 5).hints is None
 
 
 def test_the_gradient_is_that_of_votes_answers_and_hints_together():
@@ -110,7 +151,7 @@ def test_the_gradient_is_that_of_votes_answers_and_hints_together():
     loss = sum(GOAL.loss(student.logits(votes[game], game), given[game]) / 2 for game in range(2))
     for parts in own(bits, [10, 6]):
         for part, lesson in zip(parts, given, strict=True):
-            apart = (part.hidden - lesson.hidden).square().mean()
+            apart = (part.hints - lesson.hints).square().mean()
             loss = loss + WEIGHT * (GOAL.loss(part.logits, lesson) + TAUGHT.hints * apart) / 2
     loss.backward()
     plain = [part.grad for part in (*student.parameters(), *own.parameters())]
@@ -193,12 +234,24 @@ def test_readouts_go_on_where_they_were(tmp_path):
 def test_lessons_carry_hints_until_readouts_have_no_weight(tmp_path):
     ready = prepared(tmp_path, "Pong")
     own = Distiller(tiny_run(ready, mode="offline", cool_updates=2))
-    seen = [own._lessons(update)[0].hidden for update in range(3)]
-    assert [hidden is None for hidden in seen] == [False, False, True]
-    exact = hints(own.teachers[0].build(), own._lessons(1)[0].cells)
-    torch.testing.assert_close(seen[1], exact, atol=0.05, rtol=0.0)  # rounded to bfloat16
+    seen = [own._lessons(update)[0].hints for update in range(3)]
+    assert [hints is None for hints in seen] == [False, False, True]
+    assert seen[1].shape == (8, TINY.hint_axes)
+    own_axes = own._hinters[0]
+    exact = Hinter(own.teachers[0].build(), own_axes.mean, own_axes.axes)(own._lessons(1)[0].cells)
+    torch.testing.assert_close(seen[1], exact, atol=0.2, rtol=0.0)  # rounded to bfloat16
     assert not torch.equal(seen[1], exact)
-    assert Distiller(tiny_run(ready, mode="offline", hints=0.0))._lessons(0)[0].hidden is None
+    assert Distiller(tiny_run(ready, mode="offline", hints=0.0))._lessons(0)[0].hints is None
+
+
+def test_a_run_goes_on_along_the_axes_that_it_began_with(tmp_path):
+    ready = prepared(tmp_path, "Pong")
+    one, other = (Distiller(tiny_run(ready, mode="offline")) for _ in range(2))
+    assert torch.equal(one._hinters[0].axes, other._hinters[0].axes)
+    one._hinters = [replace(one._hinters[0], axes=-one._hinters[0].axes)]  # as another machine may find them
+    one.save(tmp_path / "state.safetensors")
+    other.resume(tmp_path / "state.safetensors")
+    assert torch.equal(one._hinters[0].axes, other._hinters[0].axes)
 
 
 def test_a_student_whose_maps_never_shrink_before_the_votes_has_no_readouts(tmp_path):
