@@ -171,13 +171,12 @@ def of_weights(grad: Tensor, x: Tensor, size: torch.Size, stride: int, padding: 
 
 def _of_places(grad: Tensor, weights: Tensor, shape: Shape, x: Tensor) -> Tensor:
     """The gradient of places x, like x."""
-    batch, height, width, channels = x.shape
-    p, by_group = shape.padding, grad.view(-1, shape.groups, shape.features // shape.groups).transpose(0, 1)
-    rows = torch.bmm(by_group, shape.turned(weights))
-    added = np.zeros((batch, height + 2 * p, width + 2 * p, channels), np.float32)
-    first, runs = reading(shape, added.shape)
-    add_back(bits_of(rows), added.reshape(-1), first, runs, shape.runs[1])
-    return torch.from_numpy(added)[:, p : p + height, p : p + width].to(x.dtype)
+    (_, height, width, channels), p = x.shape, shape.padding
+    by_group = grad.view(-1, shape.groups, shape.features // shape.groups).transpose(0, 1)
+    rows, own = torch.bmm(by_group, shape.turned(weights)), torch.empty_like(x)
+    first, runs = reading(shape, (1, height + 2 * p, width + 2 * p, channels))
+    add_back(bits_of(rows), bits_of(own), first, runs, shape.runs[1], p)
+    return own
 
 
 def bits_of(tensor: Tensor) -> NDArray[Any]:

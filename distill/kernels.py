@@ -85,14 +85,28 @@ def put_back(rows: Array, places: Array, first: U64, order: U64) -> None:
 
 
 @kernel
-def add_back(rows: Array, places: F32, first: U64, run: U64, width: int) -> None:
-    """`put_back` where places are read more than once: adds up. `run` [G, M] says where runs of `width` begin."""
-    for r in range(len(first)):
-        for g in range(len(run)):
-            for m in range(run.shape[1]):
-                at = first[r] + run[g, m]
-                for n in range(width):
-                    places[at + np.uint64(n)] += widen(rows[g, r, m * width + n])
+def add_back(rows: Array, x: Array, first: U64, run: U64, width: int, padding: int) -> None:
+    """`put_back` where places are read more than once: adds up, into x [B, H, W, C].
+
+    `first` are the patches of one padded map, `run` [G, M] says where runs of `width` begin in each.
+    """
+    batch, height, across, channels = x.shape
+    padded = np.empty((height + 2 * padding, across + 2 * padding, channels), np.float32)
+    places, count = padded.reshape(-1), len(first)
+    for b in range(batch):
+        places[:] = 0
+        for r in range(count):
+            for g in range(len(run)):
+                row = rows[g, b * count + r]
+                for m in range(run.shape[1]):
+                    at = first[r] + run[g, m]
+                    for n in range(width):
+                        places[at + np.uint64(n)] += widen(row[m * width + n])
+        for y in range(height):
+            for z in range(across):
+                for c in range(channels):
+                    value = padded[y + padding, z + padding, c]
+                    x[b, y, z, c] = narrow(value, x[b, y, z, c])
 
 
 @kernel
