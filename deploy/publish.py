@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from deploy.cards import energy_of, first_episode, results, with_results
 from deploy.compiled import load_compiled
 from deploy.gather import joules
 from deploy.integer_spec import load_integers
+from deploy.remake import distilling, teaching
 from deploy.replay import save_replay
 from deploy.replaying import REPLAY
 from deploy.spec import load_spec
 from deploy.verification import need_same_student
 from rl.checkpoint import load_policy
-from rl.command import launch, run, settings
+from rl.command import CONF, launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
 from rl.scores import points
 from rl.settings import SettingsError
@@ -79,8 +81,22 @@ def card(game: str, reports: Mapping[str, Any]) -> dict[str, Any]:
         "student": {k: student[k] for k in ("spec", "updates", "wall_s", "settings", "origin")},
         "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
         "versions": score["versions"],
-        "commands": [f"make {stage} GAME={game}" for stage in ("teacher", "rollouts", "distill", "compile", "score")],
+        "commands": list(commands(game, reports)),
     }
+
+
+def composed(stage: str, *named: str) -> dict[str, Any]:
+    """The settings of a stage as conf/ has them, where `named` is said beside."""
+    with initialize_config_dir(str(CONF), version_base=None):
+        return OmegaConf.to_container(compose(stage, list(named)), resolve=True)  # type: ignore[return-value]
+
+
+def commands(game: str, reports: Mapping[str, Any]) -> Iterator[str]:
+    """The commands that made it."""
+    yield teaching(game, reports["teacher"]["settings"], composed)
+    yield f"make rollouts GAME={game}"
+    yield distilling(f"GAME={game}", reports["student"]["settings"], composed)
+    yield from (f"make {stage} GAME={game}" for stage in ("compile", "score"))
 
 
 def card_text(facts: Mapping[str, Any]) -> str:

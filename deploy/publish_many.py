@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from deploy.cards import first_episode, interval
 from deploy.compiled import load_compiled
+from deploy.remake import distilling
 from deploy.replay import save_replay
 from deploy.spec import load_spec
 from deploy.verification import need_same_student
 from rl.checkpoint import load_policy
-from rl.command import launch, run, settings
+from rl.command import CONF, launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
 from rl.scores import REFERENCE
 from rl.settings import SettingsError, need
@@ -95,6 +97,12 @@ def row(game: str, told: Mapping[str, Any], alone: Mapping[str, Any] | None) -> 
     }
 
 
+def composed(stage: str, *named: str) -> dict[str, Any]:
+    """As in deploy/publish.py: commands know nothing of each other, and nothing else of hydra."""
+    with initialize_config_dir(str(CONF), version_base=None):
+        return OmegaConf.to_container(compose(stage, list(named)), resolve=True)  # type: ignore[return-value]
+
+
 def card(config: PublishManyRun, reports: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What there is to know of a shipped student of several games, from reports alone."""
     student, chip, names = reports["student"], reports["chip"], ",".join(config.games)
@@ -107,7 +115,7 @@ def card(config: PublishManyRun, reports: Mapping[str, Any], scores: Mapping[str
         "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
         "versions": scores[config.games[0]]["versions"],
         "commands": [
-            f"make distill GAMES={names}",
+            distilling(f"GAMES={names}", student["settings"], composed),
             f"make compile GAMES={names}",
             f"make score GAMES={names} ARGS=student={label(config.games)}",
         ],

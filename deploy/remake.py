@@ -1,0 +1,56 @@
+"""How to make a model again: what a report's settings say that conf/ does not, as the ARGS of its command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+Composed = Callable[..., dict[str, Any]]  # (stage, what is said beside...) -> its settings
+STUDENTS = Path(__file__).parents[1] / "conf" / "student"
+# Where files lie and how a machine shares its work: what is made is the same.
+ELSEWHERE = {"root", "alone", "device", "checkpoint_s", "log_updates", "threads", "learner_threads", "env_threads"}
+
+
+def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """(a.b.c, value) of everything that is no mapping."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def arguments(found: Mapping[str, Any], own: Mapping[str, Any], presets: Mapping[str, Any]) -> str:
+    """What must be said for a stage, whose settings are `own`, to run as it did: as `found`.
+
+    `presets`: students by name. What was set and is no longer known is left out.
+    """
+    student = found.get("student")
+    said = [f"student={name}" for name, layers in presets.items() if layers == student != own["student"]]
+    known = dict(leaves({**own, "student": student} if said else own))
+    said += [
+        f"{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
+        for key, value in leaves(found)
+        if key.rpartition(".")[2] not in ELSEWHERE and known.get(key, value) != value
+    ]
+    return " ".join(said)
+
+
+def teaching(game: str, found: Mapping[str, Any], composed: Composed) -> str:
+    """The command that trained a teacher, with all that was said beside conf/."""
+    args = arguments(found, composed("teacher", f"game={game}", f"name={game}"), {})
+    return _line(f"make teacher GAME={game}", args)
+
+
+def distilling(games: str, found: Mapping[str, Any], composed: Composed) -> str:
+    """The same of a student; `games` as the command is given them: GAME=Pong."""
+    named = f"games=[{games.partition('=')[2]}]"
+    names = sorted(path.stem for path in STUDENTS.glob("*.yaml"))
+    presets = {name: composed("distill", named, f"student={name}")["student"] for name in names}
+    return _line(f"make distill {games}", arguments(found, composed("distill", named), presets))
+
+
+def _line(command: str, args: str) -> str:
+    return command + (f' ARGS="{args}"' if args else "")

@@ -1,0 +1,67 @@
+"""What a card says of commands: with it the same settings come about again."""
+
+from __future__ import annotations
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from deploy.publish import composed
+from deploy.remake import arguments, distilling, leaves, teaching
+from rl.command import CONF
+
+SAID = ["distill.mode=offline", "distill.shift=3", "distill.updates=12000"]
+
+
+def said(line: str) -> list[str]:
+    return line.partition(' ARGS="')[2].rstrip('"').split()
+
+
+def test_leaves_have_the_names_that_a_command_line_gives_them():
+    assert list(leaves({"a": {"b": 1, "c": {"d": [2]}}, "e": None})) == [("a.b", 1), ("a.c.d", [2]), ("e", None)]
+
+
+def test_only_what_differs_is_said_and_not_where_or_on_what_it_ran():
+    own = {"root": "runs", "student": {"x": 1}, "distill": {"updates": 5, "threads": 2, "bf16": True, "score": None}}
+    found = {"root": "here", "student": {"x": 1}, "distill": {"updates": 7, "threads": 1, "bf16": False, "score": 2.5}}
+    assert arguments(found, own, {"small": {"x": 1}}) == "distill.updates=7 distill.bf16=false distill.score=2.5"
+
+
+def test_a_student_is_said_by_its_name_where_it_has_one_and_else_by_what_differs():
+    own = {"student": {"x": 1, "layers": [{"k": 2}]}}
+    found = {"student": {"x": 3, "layers": [{"k": 4}]}}
+    assert arguments(found, own, {"small": own["student"], "large": found["student"]}) == "student=large"
+    assert arguments(found, own, {}) == 'student.x=3 student.layers=[{"k":4}]'
+
+
+def test_a_setting_that_is_no_longer_known_is_left_out():
+    assert arguments({"student": 1, "distill": {"gone": 3}}, {"student": 1, "distill": {"new": 4}}, {}) == ""
+
+
+@pytest.mark.parametrize("more", [[], SAID, ["student=half", *SAID], ["student.front_features=48"]])
+def test_a_distillation_said_again_has_the_settings_that_it_had(more):
+    found = composed("distill", "games=[Pong]", *more)
+    line = distilling("GAME=Pong", found, composed)
+    assert line.startswith("make distill GAME=Pong")
+    assert sorted(said(line)) == sorted(more)
+    assert composed("distill", "games=[Pong]", *said(line)) == found
+
+
+def test_a_students_games_are_named_as_they_were():
+    found = composed("distill", "games=[Pong,Breakout]", "student=many")
+    assert distilling("GAMES=Pong,Breakout", found, composed) == 'make distill GAMES=Pong,Breakout ARGS="student=many"'
+
+
+@pytest.mark.parametrize("game", ["Pong", "Freeway", "Alien"])
+def test_what_a_games_own_file_says_need_not_be_said_of_its_teacher(game):
+    named = (f"game={game}", f"name={game}")
+    assert teaching(game, composed("teacher", *named), composed) == f"make teacher GAME={game}"
+    found = composed("teacher", *named, "teacher.train_frames=20_000_000", "teacher.network.channels=[8,8,8]")
+    line = teaching(game, found, composed)
+    assert sorted(said(line)) == ["teacher.network.channels=[8,8,8]", "teacher.train_frames=20000000"]
+    assert composed("teacher", *named, *said(line)) == found
+
+
+def test_students_have_names_apart():
+    with initialize_config_dir(str(CONF), version_base=None):
+        shapes = [str(compose("distill", [f"student={path.stem}"]).student) for path in (CONF / "student").glob("*")]
+    assert len(set(shapes)) == len(shapes)
