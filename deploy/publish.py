@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from deploy.cards import energy_of, first_episode, results, with_results
@@ -87,7 +89,8 @@ def card(game: str, reports: Mapping[str, Any]) -> dict[str, Any]:
 
 def composed(stage: str, *named: str) -> dict[str, Any]:
     """The settings of a stage as conf/ has them, where `named` is said beside."""
-    with initialize_config_dir(str(CONF), version_base=None):
+    opened = GlobalHydra.instance().is_initialized()  # as it is where the command itself was begun by hydra
+    with nullcontext() if opened else initialize_config_dir(str(CONF), version_base=None):
         return OmegaConf.to_container(compose(stage, list(named)), resolve=True)  # type: ignore[return-value]
 
 

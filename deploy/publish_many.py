@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from deploy.cards import first_episode, interval
@@ -99,7 +101,8 @@ def row(game: str, told: Mapping[str, Any], alone: Mapping[str, Any] | None) -> 
 
 def composed(stage: str, *named: str) -> dict[str, Any]:
     """As in deploy/publish.py: commands know nothing of each other, and nothing else of hydra."""
-    with initialize_config_dir(str(CONF), version_base=None):
+    opened = GlobalHydra.instance().is_initialized()  # as it is where the command itself was begun by hydra
+    with nullcontext() if opened else initialize_config_dir(str(CONF), version_base=None):
         return OmegaConf.to_container(compose(stage, list(named)), resolve=True)  # type: ignore[return-value]
 
 

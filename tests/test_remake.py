@@ -65,3 +65,9 @@ def test_students_have_names_apart():
     with initialize_config_dir(str(CONF), version_base=None):
         shapes = [str(compose("distill", [f"student={path.stem}"]).student) for path in (CONF / "student").glob("*")]
     assert len(set(shapes)) == len(shapes)
+
+
+def test_conf_is_read_alike_where_hydra_has_begun_the_command():
+    plain = composed("distill", "games=[Pong]")
+    with initialize_config_dir(str(CONF), version_base=None):
+        assert composed("distill", "games=[Pong]") == plain
