@@ -18,7 +18,7 @@ from deploy.spec import Head, StudentSpec
 from distill.export import export
 from distill.learner import Goal, Learner, imitation
 from distill.readouts import Hinter, Readouts, axes_of, hidden_units, shrinking
-from distill.settings import DistillRun, rate_at, readouts_at, temperature_at
+from distill.settings import DistillRun, rate_at, readouts_at, still_at, temperature_at
 from distill.sources import Lesson, Online, Recorded, joined
 from distill.student import Student, recalibrate
 from rl.checkpoint import (
@@ -101,6 +101,7 @@ class Distiller:
         loss = imitation(own.loss, temperature_at(self.update, own))
         readouts = readouts_at(self.update, own) if self.learner.readouts.levels else 0.0
         goal = Goal(loss, rate_at(self.update, own), self.update, readouts, own.hints)
+        self.student.still = still_at(self.update, own)
         parts = self.learner.begin(self._lessons(self.update), goal)
         self._play()
         self._drawn = (self.update + 1, self._lessons(self.update + 1))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise
 from threading import BrokenBarrierError
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.loss import agreement, chosen
 from distill.readouts import Reading, Readouts
@@ -95,7 +95,7 @@ class Learner:
         """The update that was begun; what it saw. Raises ValueError, having changed nothing, where a number is none."""
         found = gathered(parts)
         self.optimiser.zero_grad()
-        for index, parameter in enumerate(self._parameters[: len(found[0].gradients)]):
+        for index, parameter in enumerate(self._learning(goal)):
             # Fused optimisers want the parameter's own order; gradients of readouts are rounded, too.
             parameter.grad = torch.empty_like(parameter).copy_(found[0].gradients[index])
             for part in found[1:]:
@@ -113,6 +113,13 @@ class Learner:
         if goal.readouts:
             told["readouts"] = sum(part.readouts for part in found)
         return {f"train/{tag}": value for tag, value in told.items()} | {"train/flips": flips}
+
+    def _learning(self, goal: Goal) -> list[nn.Parameter]:
+        """What an update changes: all but levels that stand still, and readouts only where they have a weight."""
+        levels = islice(self.student.normalised, self.student.still)
+        still = {id(own) for level in levels for own in level.parameters()}
+        taught = [own for own in self._parameters[: self._taught] if id(own) not in still]
+        return taught + self._parameters[self._taught :] if goal.readouts else taught
 
     def health(self) -> dict[str, float]:
         """What the field looks at, by level: how much fires, and which weights are zero."""
@@ -141,11 +148,11 @@ class Learner:
                 what = "values" if labels else "loss"
                 raise ValueError(unsound(goal.update, f"the {what} of {self.student.heads[head].game}"))
             same += agreement(logits, lesson.q).item() * share
-        loss = torch.stack(losses).sum()
+        loss, taught = torch.stack(losses).sum(), self._learning(replace(goal, readouts=0.0))
         if not goal.readouts:
-            return Part(torch.autograd.grad(loss, self._parameters[: self._taught]), loss.item(), same, 0.0)
+            return Part(torch.autograd.grad(loss, taught), loss.item(), same, 0.0)
         read = self._read(levels, lessons, sizes, goal)
-        learnt = [*self._parameters[: self._taught], *self._rounded.parameters()]
+        learnt = [*taught, *self._rounded.parameters()]
         gradients = torch.autograd.grad(loss + goal.readouts * read, learnt)
         return Part(gradients, loss.item(), same, read.item() / len(self.readouts.levels))
 

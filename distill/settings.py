@@ -33,6 +33,8 @@ class DistillSettings:
     learning_rate: float  # of the hidden weights
     schedule: str
     warmup_updates: int
+    still_levels: int  # the first so many, the front among them, learn no more
+    still_updates: int  # from this update on
     hysteresis: float  # h: a weight keeps its value between 1/2 - h and 1/2 + h
     readouts: float  # weight of each level's own readout beside the votes, at the start; it falls to 0 as labels cool
     hints: float  # weight of what a readout says of the teacher's hidden units, beside that of its own answers; 0: none
@@ -67,7 +69,7 @@ class DistillSettings:
             need(getattr(self, name) >= 1, f"distill.{name}", getattr(self, name), "1 or more")
         for name in ("online_epsilon", "epsilon"):
             need(0 <= getattr(self, name) <= 1, f"distill.{name}", getattr(self, name), "0 to 1")
-        for name in ("shift", "decisions", "eval_start_updates"):
+        for name in ("shift", "decisions", "eval_start_updates", "still_levels", "still_updates"):
             need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")
         for name in ("readouts", "hints"):
             need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")
@@ -88,6 +90,8 @@ class DistillRun:
     def __post_init__(self) -> None:
         need(len(self.games) >= 1, "games", self.games, "one or more")
         need(len(set(self.games)) == len(self.games), "games", self.games, "each game once")
+        levels = len(self.student.layers)  # and the front: at least the votes go on learning
+        need(self.distill.still_levels <= levels, "distill.still_levels", self.distill.still_levels, f"0 to {levels}")
         least = 2 * len(self.games)  # half recorded, half the student's own, of every game
         need(self.distill.batch >= least, "distill.batch", self.distill.batch, f"{least} or more")
 
@@ -119,3 +123,8 @@ def temperature_at(update: int, own: DistillSettings) -> float:
 def readouts_at(update: int, own: DistillSettings) -> float:
     """Weight of each readout: down a line to 0 while labels cool, so that the end is learnt for the votes alone."""
     return own.readouts * max(0.0, 1 - update / own.cool_updates)
+
+
+def still_at(update: int, own: DistillSettings) -> int:
+    """How many levels stand still: what is cheap to learn with then sees more pictures in the same time."""
+    return own.still_levels if update >= own.still_updates else 0

@@ -117,6 +117,7 @@ class Normalised(nn.Module):
         if self._seen is not None:
             for kept, seen in zip((self.mean, self.variance), self._seen, strict=True):
                 kept.lerp_(seen, self.momentum)
+            self._seen = None
 
     @property
     def deviation(self) -> Tensor:
@@ -210,6 +211,7 @@ class Student(nn.Module):
     def __init__(self, settings: StudentSettings, heads: tuple[Head, ...]) -> None:
         super().__init__()
         self.heads, self.history = heads, settings.history
+        self.still = 0  # levels that no longer learn: the first ones, the front among them
         self.front = Front(settings.front_features, STACK if settings.history == 1 else 1)
         if settings.transduction == "thresholds":
             self.front.become_thresholds()
@@ -259,11 +261,15 @@ class Student(nn.Module):
             yield bits.permute(0, 3, 1, 2)
 
     def levels(self, cells: Tensor, sharing: Sharing | None) -> Iterator[Tensor]:
-        """`bits`, as [B, H, W, C], of the part of a batch that is at `sharing`; None: by the statistics kept."""
-        x = self.front(cells, sharing) if self.history == 1 else self._blocks(cells, sharing)
+        """`bits`, as [B, H, W, C], of the part of a batch that is at `sharing`; None: by the statistics kept.
+
+        Levels that stand still go by those that are kept, and no gradient passes them.
+        """
+        own = None if self.still else sharing
+        x = self.front(cells, own) if self.history == 1 else self._blocks(cells, own)
         yield x
-        for layer in self.layers:
-            x = layer(x, sharing)
+        for number, layer in enumerate(self.layers, start=1):
+            x = layer(x, None if number < self.still else sharing)
             yield x
 
     def _blocks(self, cells: Tensor, sharing: Sharing | None) -> Tensor:

@@ -1,0 +1,109 @@
+"""Levels that stand still: they neither learn nor are measured anew, and the others learn as they would have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from distill_cases import SMALL, TINY, heads, prepared, tiny_run
+from student_job import GOAL, flat, lessons
+
+from distill.distiller import Distiller
+from distill.learner import Learner
+from distill.readouts import Readouts, shrinking
+from distill.settings import still_at
+from distill.student import Student, StudentSettings, recalibrate
+from rl.settings import SettingsError
+
+
+def learner(still: int, threads: int = 1, read: bool = False) -> Learner:
+    torch.manual_seed(5)
+    student = Student(StudentSettings(4, SMALL), heads(3, 4))
+    for _ in student.bits(torch.cat([lesson.cells for lesson in lessons()])):
+        pass  # what is kept are the statistics of the very batch that is learnt from
+    student.still = still
+    readouts = Readouts(student, shrinking(student)) if read else None
+    return Learner(student, 0.0625, threads, False, readouts=readouts)
+
+
+def state(student: Student, levels: slice) -> torch.Tensor:
+    own = list(student.normalised)[levels]
+    return torch.from_numpy(flat(part for level in own for part in level.state_dict().values()))
+
+
+def update(made: Learner, readouts: float = 0.0) -> None:
+    goal = replace(GOAL, readouts=readouts)
+    made.finish(made.begin(lessons(), goal), goal)
+
+
+@pytest.mark.parametrize("still", [1, 2, len(SMALL)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_levels_that_stand_still_keep_all_they_have_and_the_others_learn(still, threads):
+    made = learner(still, threads)
+    before = [state(made.student, part) for part in (slice(still), slice(still, None))]
+    for _ in range(2):
+        update(made)
+    assert torch.equal(state(made.student, slice(still)), before[0])
+    assert not torch.equal(state(made.student, slice(still, None)), before[1])
+    assert made.optimiser.state[made.student.front.hidden] == {}
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_what_still_learns_has_the_gradient_that_it_has_among_levels_that_all_learn(read):
+    whole, part = learner(0, read=read), learner(2, read=read)
+    for made in (whole, part):
+        update(made, readouts=0.5 if read else 0.0)
+    pairs = zip(list(whole.student.normalised)[2:], list(part.student.normalised)[2:], strict=True)
+    for one, other in pairs:
+        for a, b in zip(one.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-6)
+    assert all(own.grad is None for level in list(part.student.normalised)[:2] for own in level.parameters())
+    assert [own.grad is not None for own in part.readouts.parameters()] == [read] * len(
+        list(part.readouts.parameters())
+    )
+
+
+def test_their_statistics_are_not_taken_anew_for_folding():
+    student = learner(2).student
+    before = [state(student, part) for part in (slice(2), slice(2, None))]
+    other = torch.randint(0, 256, (9, 21, 21, 64), dtype=torch.uint8)
+    recalibrate(student, [other[:5], other[5:]])
+    assert torch.equal(state(student, slice(2)), before[0])
+    assert not torch.equal(state(student, slice(2, None)), before[1])
+
+
+def test_levels_stand_still_from_their_update_on():
+    own = replace(TINY, still_levels=3, still_updates=5)
+    assert [still_at(update, own) for update in (0, 4, 5, 9)] == [0, 0, 3, 3]
+    assert still_at(9, replace(own, still_levels=0)) == 0
+
+
+def test_a_distillation_that_goes_on_keeps_still_what_stood_still(tmp_path):
+    ready = prepared(tmp_path, "Pong")
+    one = Distiller(tiny_run(ready, mode="offline", still_levels=2, still_updates=1))
+    one.step()
+    before = state(one.student, slice(2))
+    one.step()
+    assert torch.equal(state(one.student, slice(2)), before)
+    one.save(tmp_path / "state.safetensors")
+    other = Distiller(tiny_run(ready, mode="offline", still_levels=2, still_updates=1))
+    other.resume(tmp_path / "state.safetensors")
+    assert one.step() == other.step()
+    assert torch.equal(state(other.student, slice(2)), before)
+
+
+def test_levels_without_a_history_of_pictures_and_with_one_stand_still_alike():
+    torch.manual_seed(1)
+    student = Student(StudentSettings(4, SMALL, history=2), heads(3, 4))
+    student.still = 1
+    made = Learner(student, 0.0625, 1, False)
+    before = state(student, slice(1))
+    update(made)
+    assert torch.equal(state(student, slice(1)), before)
+
+
+def test_at_least_the_votes_must_go_on_learning(tmp_path):
+    layers = len(tiny_run(tmp_path).student.layers)
+    with pytest.raises(SettingsError, match=rf"distill.still_levels: found {layers + 1}, allowed 0 to {layers}"):
+        tiny_run(tmp_path, still_levels=layers + 1)
