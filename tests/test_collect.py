@@ -138,8 +138,8 @@ def test_a_policy_of_another_action_set_is_refused(tmp_path):
 
 
 def test_no_policy_names_the_command_that_makes_one(tmp_path):
-    with pytest.raises(SettingsError, match=r"run make teacher GAME=Breakout$"):
-        command(RolloutRun("Breakout", str(tmp_path), ENV, OWN))
+    with pytest.raises(SettingsError, match=r"run make teacher GAME=Alien$"):
+        command(RolloutRun("Alien", str(tmp_path), ENV, OWN))
 
 
 def test_a_recording_stopped_before_its_first_episode_can_begin_anew(tmp_path):
