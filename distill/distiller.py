@@ -90,8 +90,9 @@ class Distiller:
     def _hinter(self, game: int) -> Hinter:
         """A teacher, and along which axes its hidden units vary most where it plays."""
         teacher = rounded(self.teachers[game].build(), self._own.bf16)
-        rng = self._draws(0, HINTS)
-        lessons = (self.recorded[game].lesson(rng, HINT_ROWS) for _ in range(HINT_BATCHES))
+        rng, recorded = self._draws(0, HINTS), self.recorded[game]
+        batches = min(HINT_BATCHES, -(-recorded.size // HINT_ROWS))  # no more than there is
+        lessons = (recorded.lesson(rng, HINT_ROWS) for _ in range(batches))
         units = torch.cat([hidden_units(teacher, lesson.cells) for lesson in lessons])
         return Hinter(teacher, *axes_of(units, self._own.hint_axes))
 
