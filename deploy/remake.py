@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from rl.gather import leaves
 
 Composed = Callable[..., dict[str, Any]]  # (stage, what is said beside...) -> its settings
 STUDENTS = Path(__file__).parents[1] / "conf" / "student"
 # Where files lie and how a machine shares its work: what is made is the same.
 ELSEWHERE = {"root", "alone", "device", "checkpoint_s", "log_updates", "threads", "learner_threads", "env_threads"}
-
-
-def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """(a.b.c, value) of everything that is no mapping."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
 
 
 def arguments(found: Mapping[str, Any], own: Mapping[str, Any], presets: Mapping[str, Any]) -> str:

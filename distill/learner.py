@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from threading import BrokenBarrierError
 
@@ -95,7 +95,8 @@ class Learner:
         """The update that was begun; what it saw. Raises ValueError, having changed nothing, where a number is none."""
         found = gathered(parts)
         self.optimiser.zero_grad()
-        for index, parameter in enumerate(self._learning(goal)):
+        read = self._parameters[self._taught :] if goal.readouts else []
+        for index, parameter in enumerate([*self._learning(), *read]):
             # Fused optimisers want the parameter's own order; gradients of readouts are rounded, too.
             parameter.grad = torch.empty_like(parameter).copy_(found[0].gradients[index])
             for part in found[1:]:
@@ -114,12 +115,11 @@ class Learner:
             told["readouts"] = sum(part.readouts for part in found)
         return {f"train/{tag}": value for tag, value in told.items()} | {"train/flips": flips}
 
-    def _learning(self, goal: Goal) -> list[nn.Parameter]:
-        """What an update changes: all but levels that stand still, and readouts only where they have a weight."""
+    def _learning(self) -> list[nn.Parameter]:
+        """What an update changes of the student: all but levels that stand still."""
         levels = islice(self.student.normalised, self.student.still)
         still = {id(own) for level in levels for own in level.parameters()}
-        taught = [own for own in self._parameters[: self._taught] if id(own) not in still]
-        return taught + self._parameters[self._taught :] if goal.readouts else taught
+        return [own for own in self._parameters[: self._taught] if id(own) not in still]
 
     def health(self) -> dict[str, float]:
         """What the field looks at, by level: how much fires, and which weights are zero."""
@@ -148,7 +148,7 @@ class Learner:
                 what = "values" if labels else "loss"
                 raise ValueError(unsound(goal.update, f"the {what} of {self.student.heads[head].game}"))
             same += agreement(logits, lesson.q).item() * share
-        loss, taught = torch.stack(losses).sum(), self._learning(replace(goal, readouts=0.0))
+        loss, taught = torch.stack(losses).sum(), self._learning()
         if not goal.readouts:
             return Part(torch.autograd.grad(loss, taught), loss.item(), same, 0.0)
         read = self._read(levels, lessons, sizes, goal)

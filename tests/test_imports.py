@@ -48,6 +48,7 @@ PLAYERS |= {
     "gather",
     "figures",
     "cards",
+    "remake",
     "tour_pictures",
     "films",
     "report_page",

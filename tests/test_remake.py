@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from deploy.publish import composed
-from deploy.remake import arguments, distilling, leaves, teaching
+from deploy.remake import arguments, distilling, teaching
 from rl.command import CONF
 
 SAID = ["distill.mode=offline", "distill.shift=3", "distill.updates=12000"]
@@ -14,10 +14,6 @@ SAID = ["distill.mode=offline", "distill.shift=3", "distill.updates=12000"]
 
 def said(line: str) -> list[str]:
     return line.partition(' ARGS="')[2].rstrip('"').split()
-
-
-def test_leaves_have_the_names_that_a_command_line_gives_them():
-    assert list(leaves({"a": {"b": 1, "c": {"d": [2]}}, "e": None})) == [("a.b", 1), ("a.c.d", [2]), ("e", None)]
 
 
 def test_only_what_differs_is_said_and_not_where_or_on_what_it_ran():
