@@ -70,17 +70,23 @@ def results(models: Path) -> str:
 
 
 def _row(facts: Mapping[str, Any], players: Sequence[str]) -> tuple[str, ...]:
-    scores, chip = facts["scores"], facts["chip"]
-    share = scores["chip"]["of_teacher"]
-    used, there = chip["usage"]["total"]["cores"]
     return (
         f"[{facts['game']}](models/{facts['game']}/card.md)",
-        *(interval(scores.get(player)) for player in players),
+        *(interval(facts["scores"].get(player)) for player in players),
+        *(_chip_cells(facts) if "chip" in facts else ("-",) * 4),
+        str(facts["protocol"]["episodes"]),
+    )
+
+
+def _chip_cells(facts: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Share of the teacher, cores, latency and energy."""
+    chip, share = facts["chip"], facts["scores"]["chip"]["of_teacher"]
+    used, there = chip["usage"]["total"]["cores"]
+    return (
         "-" if share is None else f"{share:.3f}",
         f"{used:,} of {there:,}",
         f"{chip['latency_ticks']} ticks",
         f"{1e3 * joules(chip['energy']):.2f} mJ" if "energy" in chip else "-",
-        str(facts["protocol"]["episodes"]),
     )
 
 

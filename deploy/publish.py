@@ -1,4 +1,7 @@
-"""make publish: what a run made becomes what ships, with a card made from its reports and from nothing else."""
+"""make publish: what a run made becomes what ships, with a card made from its reports and from nothing else.
+
+A teacher may ship before it has a student.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from rl.scores import points
 from rl.settings import SettingsError
 from rl.stages import CHIP, INT4, INT8, MODELS, SHIPPED, STUDENT, TEACHER
 
-REPORTS = ("teacher", "rollouts", "student", "chip", "score/nature")
+ALWAYS, OF_STUDENT = ("teacher", "score/nature"), ("rollouts", "student", "chip")
 INTEGERS = (INT8, INT4)
 
 
@@ -44,15 +47,14 @@ class PublishRun:
 def need_whole(run_folder: Path, reports: Mapping[str, Any]) -> None:
     """Raise SettingsError unless all files and reports of a run speak of the same teacher, students and chip."""
     policy = load_policy(run_folder / TEACHER)
-    spec, origin = load_spec(run_folder / STUDENT)
-    compiled, _ = load_compiled(run_folder / CHIP)
-    need_same_student(spec, compiled)
-    told = {
-        "teacher/report.json": (reports["teacher"]["policy"], policy.digest),
-        "student's teacher": (origin["teachers"][policy.game], policy.digest),
-        "student/report.json": (reports["student"]["spec"], spec.digest),
-        "chip/report.json": (reports["chip"]["graph"], compiled.digest),
-    }
+    told = {"teacher/report.json": (reports["teacher"]["policy"], policy.digest)}
+    if "student" in reports:
+        spec, origin = load_spec(run_folder / STUDENT)
+        compiled, _ = load_compiled(run_folder / CHIP)
+        need_same_student(spec, compiled)
+        told["student's teacher"] = (origin["teachers"][policy.game], policy.digest)
+        told["student/report.json"] = (reports["student"]["spec"], spec.digest)
+        told["chip/report.json"] = (reports["chip"]["graph"], compiled.digest)
     for stage in shipping(reports):
         if stage in INTEGERS:
             _, own = load_integers(run_folder / stage)
@@ -64,26 +66,58 @@ def need_whole(run_folder: Path, reports: Mapping[str, Any]) -> None:
         raise SettingsError(f"{run_folder}: reports of other models; run the stages again\n" + "\n".join(wrong))
 
 
+def need_no_chip(target: Path) -> None:
+    """Raise SettingsError where a teacher alone would take the place of one whose student and chip ship."""
+    if (target / SHIPPED[CHIP]).exists():
+        raise SettingsError(
+            f"{target}: found a chip of another teacher, allowed for a teacher alone is a game without one; "
+            "distil, compile and score a student of the new one first"
+        )
+
+
+def reports_of(run_folder: Path) -> dict[str, Any]:
+    """What a run's stages report, by stage: its student's only once that is done."""
+    done = (run_folder / "student" / "report.json").exists()
+    return {name: read_json(run_folder / name / "report.json") for name in (*ALWAYS, *(OF_STUDENT if done else ()))}
+
+
 def shipping(reports: Mapping[str, Any]) -> tuple[str, ...]:
-    """What ships: teacher, student and chip, and those integers that were scored beside them."""
-    return TEACHER, STUDENT, CHIP, *(stage for stage in INTEGERS if stage in reports["score/nature"]["models"])
+    """What ships: the teacher; its student and chip where they are made; integers that were scored beside them."""
+    made = (STUDENT, CHIP) if "student" in reports else ()
+    return TEACHER, *made, *(stage for stage in INTEGERS if stage in reports["score/nature"]["models"])
 
 
 def card(game: str, reports: Mapping[str, Any]) -> dict[str, Any]:
     """What there is to know of a shipped game, from its reports."""
     score = reports["score/nature"]
     keep = ("mean", "low", "high", "median", "std", "human_normalised", "of_teacher", "returns")
-    teacher, student, chip = reports["teacher"], reports["student"], reports["chip"]
+    teacher = reports["teacher"]
     return {
         "game": game,
         "protocol": score["protocol"],
-        "scores": {player: {k: facts[k] for k in keep} for player, facts in score["scores"].items()},
+        "scores": {player: {k: facts[k] for k in keep} for player, facts in scores_of(reports)},
         "teacher": {k: teacher[k] for k in ("policy", "policy_frames", "frames", "wall_s", "settings")},
+        **(of_student(reports) if "student" in reports else {}),
+        "versions": score["versions"],
+        "commands": list(commands(game, reports)),
+    }
+
+
+def scores_of(reports: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Players and their scores; without a student, of what ships alone: an earlier student's may stand beside them."""
+    ships = {stage.partition("/")[0] for stage in shipping(reports)}
+    for player, facts in reports["score/nature"]["scores"].items():
+        if "student" in reports or player in ships:
+            yield player, facts
+
+
+def of_student(reports: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card tells of a student: its data, its training, its chip."""
+    student, chip = reports["student"], reports["chip"]
+    return {
         "rollouts": {k: v for k, v in reports["rollouts"].items() if k not in ("what", "game")},
         "student": {k: student[k] for k in ("spec", "updates", "wall_s", "settings", "origin")},
         "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
-        "versions": score["versions"],
-        "commands": list(commands(game, reports)),
     }
 
 
@@ -97,6 +131,9 @@ def composed(stage: str, *named: str) -> dict[str, Any]:
 def commands(game: str, reports: Mapping[str, Any]) -> Iterator[str]:
     """The commands that made it."""
     yield teaching(game, reports["teacher"]["settings"], composed)
+    if "student" not in reports:
+        yield f"make score GAME={game} ARGS=score.players=[teacher]"
+        return
     yield f"make rollouts GAME={game}"
     yield distilling(f"GAME={game}", reports["student"]["settings"], composed)
     yield from (f"make {stage} GAME={game}" for stage in ("compile", "score"))
@@ -104,8 +141,8 @@ def commands(game: str, reports: Mapping[str, Any]) -> Iterator[str]:
 
 def card_text(facts: Mapping[str, Any]) -> str:
     """The card for people."""
-    rules, chip, data = facts["protocol"], facts["chip"], facts["rollouts"]
-    total, env, teacher, student = chip["usage"]["total"], rules["env"], facts["teacher"], facts["student"]
+    rules, teacher = facts["protocol"], facts["teacher"]
+    env = rules["env"]
     rows = [f"# {facts['game']}", "", "| player | mean | 95 % interval | median | human-normalised | of teacher |"]
     rows.append("|---|---|---|---|---|---|")
     for player, s in facts["scores"].items():
@@ -120,17 +157,24 @@ def card_text(facts: Mapping[str, Any]) -> str:
         "",
         f"- teacher: {teacher['policy_frames']:,} frames, {teacher['wall_s'] / 60:.0f} minutes on "
         f"{facts['versions'].get('cpus', 2)} cores; digest `{teacher['policy'][:16]}`",
-        f"- dataset: {data['decisions']:,} decisions, {data['bytes_per_decision']:.0f} bytes each",
-        f"- student: {student['updates']:,} updates, {student['wall_s'] / 60:.0f} minutes; "
-        f"digest `{student['spec'][:16]}`",
-        f"- chip: {total['cores'][0]:,} of {total['cores'][1]:,} cores, votes after {chip['latency_ticks']} ticks; "
-        f"digest `{chip['graph'][:16]}`",
-        *_energy(chip),
-        f"- replay: `make replay GAME={facts['game']}`",
+        *(_student_lines(facts) if "student" in facts else ()),
         "",
         "Made by: " + ", ".join(f"`{command}`" for command in facts["commands"]) + ".",
     ]
     return "\n".join(rows) + "\n"
+
+
+def _student_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What the card says of dataset, student and chip."""
+    data, student, chip = facts["rollouts"], facts["student"], facts["chip"]
+    used, there = chip["usage"]["total"]["cores"]
+    yield f"- dataset: {data['decisions']:,} decisions, {data['bytes_per_decision']:.0f} bytes each"
+    minutes = student["wall_s"] / 60
+    yield f"- student: {student['updates']:,} updates, {minutes:.0f} minutes; digest `{student['spec'][:16]}`"
+    ticks, graph = chip["latency_ticks"], chip["graph"][:16]
+    yield f"- chip: {used:,} of {there:,} cores, votes after {ticks} ticks; digest `{graph}`"
+    yield from _energy(chip)
+    yield f"- replay: `make replay GAME={facts['game']}`"
 
 
 def _energy(chip: Mapping[str, Any]) -> Iterator[str]:
@@ -147,14 +191,17 @@ def command(config: PublishRun) -> int:
     if "smoke" in Path(config.root).parts:
         raise SettingsError(f"root: found {config.root}, a smoke run; what ships must come from a whole one")
     folder, target = Path(config.root) / config.name, MODELS / config.name
-    reports = {name: read_json(folder / name / "report.json") for name in REPORTS}
+    reports = reports_of(folder)
     need_whole(folder, reports)
+    if "student" not in reports:
+        need_no_chip(target)
     for stage in shipping(reports):
         write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
-    replay = first_episode(config.name, config.root, reports["score/nature"]["protocol"])
-    save_replay(replay, target / REPLAY)
     facts = card(config.name, reports)
-    facts["chip"]["energy"] = energy_of(replay, config.root)
+    if "student" in reports:
+        replay = first_episode(config.name, config.root, reports["score/nature"]["protocol"])
+        save_replay(replay, target / REPLAY)
+        facts["chip"]["energy"] = energy_of(replay, config.root)
     write_json(target / "card.json", facts)
     write_whole(target / "card.md", card_text(facts).encode())
     readme = MODELS.parent / "README.md"

@@ -88,6 +88,35 @@ def test_reports_of_other_models_are_all_named_and_nothing_is_written(run_folder
     assert not (tmp_path / "ships/models").exists()
 
 
+def forget_student(folder: Path) -> None:
+    """As a run is before its student is done: files may be there, its report is not."""
+    (folder / "student/report.json").unlink()
+    (folder / "rollouts/report.json").unlink()
+    (folder / "chip/report.json").unlink()
+
+
+def test_a_teacher_ships_alone_before_its_student_is_done(run_folder, tmp_path):
+    forget_student(run_folder)
+    assert command(publish_run(run_folder)) == 0
+    ships = tmp_path / "ships/models/Pong"
+    assert sorted(path.name for path in ships.iterdir()) == ["card.json", "card.md", SHIPPED[TEACHER]]
+    card, text = read_json(ships / "card.json"), (ships / "card.md").read_text()
+    assert list(card["scores"]) == ["teacher"] and "chip" not in card
+    assert card["commands"][1:] == ["make score GAME=Pong ARGS=score.players=[teacher]"]
+    assert "| teacher | 20.00 |" in text and "chip" not in text
+    row = (tmp_path / "ships/README.md").read_text().splitlines()[4]
+    assert row.startswith("| [Pong](models/Pong/card.md) | 20.00 (") and row.endswith("| - | - | - | - | - | - | 2 |")
+
+
+def test_a_teacher_alone_takes_no_place_of_one_with_a_chip(run_folder, tmp_path):
+    assert command(publish_run(run_folder)) == 0
+    before = (tmp_path / "ships/models/Pong/card.json").read_bytes()
+    forget_student(run_folder)
+    with pytest.raises(SettingsError, match=r"models/Pong: found a chip of another teacher, allowed .* distil"):
+        command(publish_run(run_folder))
+    assert (tmp_path / "ships/models/Pong/card.json").read_bytes() == before
+
+
 def test_a_missing_report_is_named(run_folder):
     (run_folder / "score/nature/report.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"score/nature/report\.json"):
