@@ -7,7 +7,7 @@ are not the best may be valued below what they bring, so that the best one stand
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rl.adam import ClippedAdam
 from rl.checkpoint import load_optimiser, optimiser_tensors
 from rl.device import CPU
 from rl.frames import Frames
@@ -128,15 +129,15 @@ class Agent(ABC, Generic[B]):
         self._rounded = rounded(self.online, self._settings.bf16)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
-        # One pass over memory: RAdam, which has no such form, took a quarter of an update of 64.
-        on_gpu = device.type == "cuda"
-        rate = torch.tensor(settings.learning_rate, device=device) if on_gpu else settings.learning_rate
-        self._optimiser = torch.optim.Adam(
-            self.online.parameters(), lr=rate, eps=settings.adam_epsilon, fused=True, capturable=on_gpu
-        )
+        self._optimiser = self._new_optimiser()
         self.updates = 0
         self.losses: NDArray[np.float32] = np.zeros(0, np.float32)  # [B] of the last update's batch
         self.average: Callable[[list[Tensor]], None] | None = None  # of gradients over processes, in place
+
+    def _new_optimiser(self) -> torch.optim.Optimizer:
+        own, parameters = self._settings, self.online.parameters()
+        rate, eps, norm = own.learning_rate, own.adam_epsilon, own.max_grad_norm
+        return ClippedAdam(parameters, self._rounded.parameters(), rate, eps, norm)
 
     @abstractmethod
     def _goal(self, part: B, quantiles: Tensor) -> Tensor:
@@ -168,22 +169,24 @@ class Agent(ABC, Generic[B]):
 
     def finish(self, gradients: Gradients, rate: float) -> dict[str, float]:
         """The update that was begun, at that learning rate; what it saw, by metric name."""
-        parts = [part.result() for part in gradients]
-        for index, parameter in enumerate(self.online.parameters()):
-            first, *others = (grads[index] for grads, *_ in parts)
-            parameter.grad = torch.empty_like(parameter).copy_(first)  # fused: in the parameter's order in memory
-            for other in others:
-                parameter.grad += other
+        assert isinstance(self._optimiser, ClippedAdam)
+        told = [part.result() for part in gradients]
+        parts: list[Sequence[Tensor]] = [part for part, *_ in told]
         if self.average:
-            self.average([parameter.grad for parameter in self.online.parameters() if parameter.grad is not None])
-        norm = torch.nn.utils.clip_grad_norm_(self.online.parameters(), self._settings.max_grad_norm)
+            parts = [self._averaged(parts)]
         self._set_rate(rate)
-        self._optimiser.step()
-        copy_parameters(self.online, self._rounded)
+        norm = self._optimiser.advance(parts, self._pool, self._threads)
         self.updates += 1
-        self.losses = torch.cat([losses for _, losses, _, _ in parts]).numpy()
-        loss, mean = sum(part[2] for part in parts), sum(part[3] for part in parts)
-        return {"train/loss": loss, "train/q_mean": mean, "train/grad_norm": norm.item()}
+        self.losses = torch.cat([losses for _, losses, _, _ in told]).numpy()
+        loss, mean = sum(part[2] for part in told), sum(part[3] for part in told)
+        return {"train/loss": loss, "train/q_mean": mean, "train/grad_norm": norm}
+
+    def _averaged(self, parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """The sum of gradients' parts, in float32, averaged over processes."""
+        assert self.average
+        sums = [torch.stack([part.float() for part in each]).sum(dim=0) for each in zip(*parts, strict=True)]
+        self.average(sums)
+        return sums
 
     def _set_rate(self, rate: float) -> None:
         rate *= min(1.0, (self.updates + 1) / WARMUP_UPDATES)

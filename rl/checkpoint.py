@@ -104,8 +104,8 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 
 
 def _laid_out(value: Tensor, like: Tensor) -> Tensor:
-    """A slot in its parameter's order in memory, which fused optimisers take for granted and do not check."""
-    return torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+    """A slot, copied, in its parameter's order in memory: fused optimisers take that for granted and do not check."""
+    return torch.empty_like(like).copy_(value) if value.shape == like.shape else value.clone()
 
 
 def write_tensors(path: Path, kind: str, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

@@ -32,6 +32,11 @@ class DeviceDqn(DoubleDqn):
         self._differentiate, self._update = Recorded(self._backward, device), Recorded(self._apply, device)
         self._aside = _stream(device) if device.type == "cuda" else None
 
+    def _new_optimiser(self) -> torch.optim.Optimizer:
+        own, on_gpu = self._settings, self.device.type == "cuda"
+        rate = torch.tensor(own.learning_rate, device=self.device) if on_gpu else own.learning_rate
+        return torch.optim.Adam(self.online.parameters(), lr=rate, eps=own.adam_epsilon, fused=True, capturable=on_gpu)
+
     def values(self, stacks: Frames | Tensor) -> NDArray[np.float32]:
         with torch.no_grad():
             cells = torch.as_tensor(stacks, device=self.device)

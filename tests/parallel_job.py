@@ -22,12 +22,16 @@ def flat(tensors):
 
 
 def one_update(batch, average=None):
-    """(gradient, weights) after an update of a net that is always the same."""
+    """(gradient, weights) after the first update of a net that is always the same.
+
+    A tenth of its gradient is what Adam's first moment is then.
+    """
     torch.manual_seed(3)
     agent = DoubleDqn(18, TINY_NET, dataclasses.replace(TINY_AGENT, batch=10), threads=2)
     agent.average = average
     agent.learn(batch, 1e-3)
-    return flat(p.grad for p in agent.online.parameters()), flat(agent.online.parameters())
+    moments = (10 * own["exp_avg"] for own in agent._optimiser.state.values())
+    return flat(moments), flat(agent.online.parameters())
 
 
 def whole_batch():

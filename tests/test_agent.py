@@ -230,9 +230,11 @@ def test_an_update_is_adam_s_whatever_the_order_in_memory(threads):
     plain = [parameter.detach().clone().contiguous() for parameter in own.online.parameters()]
     adam = torch.optim.Adam(plain, eps=TINY_AGENT.adam_epsilon)
     for update in range(1, 6):
-        own.learn(a_batch(update), RATE)
-        for mine, parameter in zip(plain, own.online.parameters(), strict=True):
-            mine.grad = parameter.grad.clone().contiguous()
+        parts = own.begin(a_batch(update))
+        for i, mine in enumerate(plain):
+            mine.grad = sum(part.result()[0][i].float() for part in parts).contiguous()
+        torch.nn.utils.clip_grad_norm_(plain, TINY_AGENT.max_grad_norm)
+        own.finish(parts, RATE)
         adam.param_groups[0]["lr"] = RATE * update / WARMUP_UPDATES
         adam.step()
     for mine, parameter in zip(plain, own.online.parameters(), strict=True):
