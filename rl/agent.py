@@ -256,6 +256,7 @@ class DoubleDqn(Agent[Transitions]):
         return self._goal_of(obs, action, returns, discount, quantiles)
 
     def _goal_of(self, ahead: Tensor, action: Tensor, returns: Tensor, discount: Tensor, quantiles: Tensor) -> Tensor:
+        ahead = ahead.to(self._rounded.conv1.weight.dtype)  # once for both nets
         goal = double_q_target(self._rounded(ahead), self.target(ahead), returns, discount)
         return goal - self._settings.advantage * action_gap(quantiles, action)[:, None]
 
