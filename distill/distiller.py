@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from torch import Tensor
 from deploy.spec import Head, StudentSpec
 from distill.export import export
 from distill.learner import Goal, Learner, imitation
+from distill.memo import Memo, Remembering
+from distill.packing import packed
 from distill.readouts import Hinter, Readouts, axes_of, hidden_units, shrinking
 from distill.settings import DistillRun, rate_at, readouts_at, still_at, temperature_at
 from distill.sources import Lesson, Online, Recorded, joined
@@ -37,7 +41,8 @@ from rl.stages import TEACHER, find, rollouts
 
 STATE = "spikecade-distilling"
 WARM = 10  # steps of every env that are seen before they are learnt from
-LESSONS, CALIBRATION, HINTS = 0, 1, 3  # what a draw is for: each has numbers of its own; 2 is the exam's
+LESSONS, CALIBRATION, HINTS, MEMORY = 0, 1, 3, 4  # what a draw is for: each has numbers of its own; 2 is the exam's
+Sources = tuple[Recorded | Remembering, Online | Remembering | None]  # recorded, and of the student's own play
 HINT_ROWS, HINT_BATCHES = 256, 16  # pictures that say along which axes hidden units vary
 
 
@@ -74,6 +79,7 @@ class Distiller:
         self.learner = Learner(student, own.learning_rate, own.threads, own.bf16, team, readouts)
         self.update, self.wall_s = 0, 0.0
         self.best: float | None = None
+        self._memory: list[Sources] = []  # by game, once levels stand still
         self._drawn: tuple[int, list[Lesson]] | None = None  # lessons of the next update, drawn during the last one
 
     @property
@@ -102,7 +108,7 @@ class Distiller:
         loss = imitation(own.loss, temperature_at(self.update, own))
         readouts = readouts_at(self.update, own) if self.learner.readouts.levels else 0.0
         goal = Goal(loss, rate_at(self.update, own), self.update, readouts, own.hints)
-        self.student.still = still_at(self.update, own)
+        self._stand_still()
         parts = self.learner.begin(self._lessons(self.update), goal)
         self._play()
         self._drawn = (self.update + 1, self._lessons(self.update + 1))
@@ -111,35 +117,80 @@ class Distiller:
         self.wall_s += time.monotonic() - start
         return told
 
+    def _stand_still(self) -> None:
+        """From a certain update on the first levels go by statistics of many batches, for good."""
+        own, already = self._own, self.student.still
+        still = still_at(self.update, own)
+        if still and self.update == own.still_updates:
+            recalibrate(self.student, self._batches())
+            self.student.train()
+        self.student.still = still
+        if still and not already and self._remembers():
+            self._memory = [self._memories(game) for game in range(len(self.recorded))]
+
+    def _remembers(self) -> bool:
+        """Whether what still levels say is kept: not of pictures that move, nor where readouts read further below."""
+        own = self._own
+        read_below = any(level < own.still_levels - 1 for level in self.learner.readouts.levels)
+        return own.still_decisions > 0 and not own.shift and not read_below
+
+    def _memories(self, game: int) -> Sources:
+        """What is recorded and what the student plays, remembered from now on."""
+        hints = self._hinters[game].axes.shape[1] if self._hinters else 0
+        words, shown = -(-math.prod(self.student.still_shape()) // 8), partial(self._shown, game)
+        some = self.recorded[game].some(self._draws(self._own.still_updates, MEMORY), self._own.still_decisions)
+        recorded = Remembering(self.recorded[game], Memo(len(some), words, hints), shown, some)
+        if self._own.mode == "offline":
+            return recorded, None
+        online = self.online[game]
+        return recorded, Remembering(online, Memo(online.rows, words, hints), shown)
+
+    def _shown(self, game: int, cells: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What levels that stand still say of stacks, packed, and what the teacher hints while that is learnt."""
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self._own.bf16):
+            *_, bits = islice(self.student.levels(cells, None), self.student.still)
+        return packed(bits), self._hinters[game](cells) if self._hinted(self.update) else None
+
     def _lessons(self, update: int) -> list[Lesson]:
         if self._drawn and self._drawn[0] == update:
             return self._drawn[1]
         rng = self._draws(update, LESSONS)
-        lessons = [self._lesson(game, rng) for game in range(len(self.recorded))]
-        if not self._hinters or not readouts_at(update, self._own):
+        # The first lessons after levels came to stand were drawn while they still moved.
+        if self._memory and update > self._own.still_updates:
+            return [self._lesson(*pair, rng) for pair in enumerate(self._memory)]
+        lessons = [self._lesson(*pair, rng) for pair in enumerate(self._sources())]
+        if not self._hinted(update):
             return lessons
         return [
             replace(lesson, hints=hinter(lesson.cells)) for hinter, lesson in zip(self._hinters, lessons, strict=True)
         ]
 
+    def _hinted(self, update: int) -> bool:
+        return bool(self._hinters) and readouts_at(update, self._own) > 0
+
     def _draws(self, update: int, what: int) -> np.random.Generator:
         return np.random.default_rng([self._own.seed, update, self._team.rank, what])
 
-    def _lesson(self, game: int, rng: np.random.Generator) -> Lesson:
+    def _sources(self) -> list[Sources]:
+        return [(recorded, self.online[game] if self.online else None) for game, recorded in enumerate(self.recorded)]
+
+    def _lesson(self, game: int, sources: Sources, rng: np.random.Generator) -> Lesson:
         """Of every game equally many rows, however much of it was recorded."""
-        size = self._own.batch // len(self.recorded)
-        if self._own.mode == "offline" or self.online[game].seen <= WARM * self._own.envs:
-            return self.recorded[game].lesson(rng, size)
+        size, (recorded, online) = self._own.batch // len(self.recorded), sources
+        if online is None or self.online[game].seen <= WARM * self._own.envs:
+            return recorded.lesson(rng, size)
         if self._own.mode == "online":
-            return self.online[game].lesson(rng, size)
+            return online.lesson(rng, size)
         half = size // 2
-        return joined([self.recorded[game].lesson(rng, size - half), self.online[game].lesson(rng, half)])
+        return joined([recorded.lesson(rng, size - half), online.lesson(rng, half)])
 
     def _play(self) -> None:
         if self._own.mode == "offline" or self.update < self._own.online_start_updates:
             return
         for head, game in enumerate(self.online):
-            game.play(partial(self._greedy, head=head))
+            rows = game.play(partial(self._greedy, head=head))
+            if self._memory and isinstance(remembered := self._memory[head][1], Remembering):
+                remembered.forget(rows)
 
     def _greedy(self, stacks: Frames, head: int) -> NDArray[np.int64]:
         """By the statistics that are kept: those of the batch before."""
@@ -163,7 +214,7 @@ class Distiller:
     def _batches(self) -> Iterator[Tensor]:
         rng = self._draws(self.update, CALIBRATION)
         for _ in range(self._own.calibrate_batches):
-            yield torch.cat([self._lesson(game, rng).cells for game in range(len(self.recorded))])
+            yield torch.cat([self._lesson(*pair, rng).cells for pair in enumerate(self._sources())])
 
     def save(self, path: Path) -> None:
         if self._team.rank:

@@ -135,7 +135,7 @@ class Learner:
     def _gradient(self, lessons: Sequence[Lesson], sizes: Sequence[int], goal: Goal, seat: Sharing) -> Part:
         """What these rows add, where whole lessons have so many."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-            levels = list(self.student.levels(torch.cat([lesson.cells for lesson in lessons]), seat))
+            levels = self._levels(lessons, seat)
         if seat is self._table.seats[0]:
             self._fired = [level.detach() for level in levels]
         parts = torch.split(self.student.count(levels[-1].permute(0, 3, 1, 2)), [len(own.q) for own in lessons])
@@ -155,6 +155,12 @@ class Learner:
         learnt = [*taught, *self._rounded.parameters()]
         gradients = torch.autograd.grad(loss + goal.readouts * read, learnt)
         return Part(gradients, loss.item(), same, read.item() / len(self.readouts.levels))
+
+    def _levels(self, lessons: Sequence[Lesson], seat: Sharing) -> list[Tensor]:
+        known = [lesson.known for lesson in lessons if lesson.known is not None]
+        if known:
+            return list(self.student.above(torch.cat(known), seat))
+        return list(self.student.levels(torch.cat([lesson.cells for lesson in lessons]), seat))
 
     def _read(self, levels: Sequence[Tensor], lessons: Sequence[Lesson], sizes: Sequence[int], goal: Goal) -> Tensor:
         """Summed loss of the readouts, as these rows add to it."""

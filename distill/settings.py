@@ -35,6 +35,7 @@ class DistillSettings:
     warmup_updates: int
     still_levels: int  # the first so many, the front among them, learn no more
     still_updates: int  # from this update on
+    still_decisions: int  # of each dataset that are learnt from then on, each shown once to those levels; 0: no memory
     hysteresis: float  # h: a weight keeps its value between 1/2 - h and 1/2 + h
     readouts: float  # weight of each level's own readout beside the votes, at the start; it falls to 0 as labels cool
     hints: float  # weight of what a readout says of the teacher's hidden units, beside that of its own answers; 0: none
@@ -69,7 +70,7 @@ class DistillSettings:
             need(getattr(self, name) >= 1, f"distill.{name}", getattr(self, name), "1 or more")
         for name in ("online_epsilon", "epsilon"):
             need(0 <= getattr(self, name) <= 1, f"distill.{name}", getattr(self, name), "0 to 1")
-        for name in ("shift", "decisions", "eval_start_updates", "still_levels", "still_updates"):
+        for name in ("shift", "decisions", "eval_start_updates", "still_levels", "still_updates", "still_decisions"):
             need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")
         for name in ("readouts", "hints"):
             need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")

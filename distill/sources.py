@@ -19,6 +19,7 @@ from rl.rollouts import Rollouts
 from rl.settings import SettingsError
 from rl.stacks import StackBuffer
 
+PARTS = "cells", "q", "hints", "known"  # of a lesson
 Act = Callable[[Frames], NDArray[np.int64]]  # stacks [B, 21, 21, 64] -> actions [B]
 
 
@@ -30,11 +31,12 @@ class Lesson:
     q: Tensor  # [B, A] float32
     unit: float = 1.0  # that temperatures and squared errors are counted in
     hints: Tensor | None = field(default=None, kw_only=True)  # [B, K] of the teacher's hidden units, for readouts
+    known: Tensor | None = field(default=None, kw_only=True)  # [B, N] u8: bits of a still level, in place of cells
 
     def cut(self, start: int, stop: int) -> Lesson:
         """Some of its rows."""
-        hints = None if self.hints is None else self.hints[start:stop]
-        return Lesson(self.cells[start:stop], self.q[start:stop], self.unit, hints=hints)
+        hints, known = (None if part is None else part[start:stop] for part in (self.hints, self.known))
+        return Lesson(self.cells[start:stop], self.q[start:stop], self.unit, hints=hints, known=known)
 
 
 def spread(q: NDArray[np.float32]) -> float:
@@ -91,16 +93,30 @@ class Recorded:
         self.size = len(self._train)
 
     def lesson(self, rng: np.random.Generator, batch: int) -> Lesson:
-        return self._of(rng, batch, self._train, self._shift)
+        rows = self.draw(rng, batch)
+        cells = stack_blocks(shifted(self._rollouts.stacks(rows), rng, self._shift))
+        return Lesson(torch.from_numpy(cells), self.labels(rows), self.unit)
 
     def exam(self, rng: np.random.Generator, batch: int) -> Lesson:
         """From episodes that no lesson comes from."""
-        return self._of(rng, batch, self._held_out)
+        rows = self._held_out[rng.integers(len(self._held_out), size=batch)]
+        return Lesson(self.pictures(rows), self.labels(rows), self.unit)
 
-    def _of(self, rng: np.random.Generator, batch: int, rows: NDArray[np.int64], shift: int = 0) -> Lesson:
-        sample = self._rollouts.sample(rng, batch, rows)
-        cells = stack_blocks(shifted(sample.obs, rng, shift))
-        return Lesson(torch.from_numpy(cells), torch.from_numpy(sample.q), self.unit)
+    def draw(self, rng: np.random.Generator, batch: int) -> NDArray[np.int64]:
+        """Rows of lessons [B], uniform with replacement."""
+        return self._train[rng.integers(self.size, size=batch)]
+
+    def some(self, rng: np.random.Generator, most: int) -> NDArray[np.int64]:
+        """At most so many rows of lessons, each once; all of them in their own order."""
+        return self._train if most >= self.size else rng.choice(self._train, most, replace=False)
+
+    def pictures(self, rows: NDArray[np.int64]) -> Tensor:
+        """Stacks [B, 21, 21, 64], not moved."""
+        return torch.from_numpy(stack_blocks(self._rollouts.stacks(rows)))
+
+    def labels(self, rows: NDArray[np.int64]) -> Tensor:
+        """The teacher's values [B, A]."""
+        return torch.from_numpy(self._rollouts.q[rows])
 
 
 # What decides how a picture and its actions come about; frame caps and no-op starts only decide where play begins.
@@ -135,18 +151,19 @@ class Online:
         unit: float = 1.0,
         shift: int = 0,
     ) -> None:
-        self._teacher, self._epsilon, self._unit, self._shift = teacher.build(), epsilon, unit, shift
+        self._teacher, self._epsilon, self.unit, self._shift = teacher.build(), epsilon, unit, shift
         self._games = VectorGame(teacher.game, env, envs, seed, 1)
         teacher.require(teacher.game, self._games.actions, "distill")
         self._rng = np.random.default_rng(seed)
         self._stacks = BlockStacks(blocks(self._games.first))
         self._newest, self._first = self._games.first, np.ones(envs, np.bool_)
         self._buffer = StackBuffer(rows // envs, envs, len(teacher.actions))
+        self.rows = rows // envs * envs
         self._open, self.returns = np.zeros(envs), list[float]()
         self.seen = 0
 
-    def play(self, act: Act) -> None:
-        """One step of every env: the student acts, with a share of random actions."""
+    def play(self, act: Act) -> NDArray[np.int64]:
+        """One step of every env: the student acts, with a share of random actions; the rows [B] that hold it."""
         with torch.no_grad():
             q = self._teacher(torch.from_numpy(self._stacks.now)).numpy()
         actions = act(self._stacks.now)
@@ -159,18 +176,39 @@ class Online:
         self._open += step.reward
         self.returns = [*self.returns, *self._open[step.ended]][-20:]
         self._open[step.ended] = 0
+        rows = (self.seen + np.arange(len(actions))) % self.rows
         self.seen += len(actions)
+        return rows
 
     def lesson(self, rng: np.random.Generator, batch: int) -> Lesson:
-        rows = self._buffer.sample(rng, batch)
+        rows = self.draw(rng, batch)
         cells = stack_blocks(shifted(self._buffer.stacks(rows), rng, self._shift))
-        return Lesson(torch.from_numpy(cells), torch.from_numpy(self._buffer.q[rows]), self._unit)
+        return Lesson(torch.from_numpy(cells), self.labels(rows), self.unit)
+
+    def draw(self, rng: np.random.Generator, batch: int) -> NDArray[np.int64]:
+        """Rows of the ring [B], uniform with replacement."""
+        return self._buffer.sample(rng, batch)
+
+    def pictures(self, rows: NDArray[np.int64]) -> Tensor:
+        """Stacks [B, 21, 21, 64], not moved."""
+        return torch.from_numpy(stack_blocks(self._buffer.stacks(rows)))
+
+    def labels(self, rows: NDArray[np.int64]) -> Tensor:
+        """The teacher's values [B, A]."""
+        return torch.from_numpy(self._buffer.q[rows])
 
     def close(self) -> None:
         self._games.close()
 
 
 def joined(lessons: list[Lesson]) -> Lesson:
-    """Lessons of one game, in one unit, as one."""
-    cells, q = torch.cat([lesson.cells for lesson in lessons]), torch.cat([lesson.q for lesson in lessons])
-    return Lesson(cells, q, lessons[0].unit)
+    """Lessons of one game, in one unit and alike in what they hold, as one."""
+    cells, q, hints, known = (_together([getattr(own, part) for own in lessons]) for part in PARTS)
+    assert cells is not None
+    assert q is not None
+    return Lesson(cells, q, lessons[0].unit, hints=hints, known=known)
+
+
+def _together(parts: list[Tensor | None]) -> Tensor | None:
+    held = [part for part in parts if part is not None]
+    return torch.cat(held) if held else None

@@ -19,6 +19,7 @@ from deploy.spec import MAX_INPUTS, Head, deal_votes
 from distill.convolve import Shape, convolve, sides
 from distill.fire import EPSILON, Fire, fired, moments_of, thresholds
 from distill.front import front_sums
+from distill.packing import unpacked
 from distill.quantise import HYSTERESIS, StraightThrough, integers, settle
 from distill.sharing import WHOLE, Sharing
 from rl.frames import BLOCK, CELLS, CHANNELS, STACK
@@ -272,6 +273,22 @@ class Student(nn.Module):
             x = layer(x, None if number < self.still else sharing)
             yield x
 
+    def above(self, known: Tensor, sharing: Sharing) -> Iterator[Tensor]:
+        """`levels` from the bits [B, N] u8, packed, of the last one that stands still; those before it hold nothing."""
+        kind = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
+        x = unpacked(known, self.still_shape(), kind)
+        yield from (x.new_empty(0) for _ in range(1, self.still))
+        yield x
+        for layer in list(self.chip_layers)[self.still - 1 :]:
+            x = layer(x, sharing)
+            yield x
+
+    def still_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the bits of the last level that stands still."""
+        own = list(self.normalised)[self.still - 1]
+        copies = self.history if self.still == 1 else 1
+        return (*self.maps()[self.still - 1], copies * own.bias.numel())
+
     def _blocks(self, cells: Tensor, sharing: Sharing | None) -> Tensor:
         """Stacks -> the front's bits of each picture [B, 20, 20, history * F], the newest picture's first.
 
@@ -322,7 +339,8 @@ class Student(nn.Module):
     def health(self, levels: Sequence[Tensor]) -> dict[str, float]:
         """What the field looks at, by layer: shares of neurons that fire at the bits [B, H, W, C], of zero weights."""
         names = ["front", *(layer.name for layer in self.chip_layers)]
-        rates = {f"rate/{name}": float(bits.float().mean()) for name, bits in zip(names, levels, strict=False)}
+        seen = [(name, bits) for name, bits in zip(names, levels, strict=False) if bits.numel()]
+        rates = {f"rate/{name}": float(bits.float().mean()) for name, bits in seen}
         zeros = {f"zeros/{layer.name}": float((layer.trinary == 0).float().mean()) for layer in self.chip_layers}
         return rates | zeros
 

@@ -109,6 +109,7 @@ TINY = DistillSettings(
     warmup_updates=2,
     still_levels=0,
     still_updates=2,
+    still_decisions=1_000,
     hysteresis=0.1,
     readouts=0.3,
     hints=3.3,

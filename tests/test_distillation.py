@@ -140,8 +140,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_student(
 
 
 def _poisoned(lesson: Any, at: int) -> Any:
-    def poisoned(self: Distiller, game: int, rng: Any) -> Any:
-        found = lesson(self, game, rng)
+    def poisoned(self: Distiller, game: int, sources: Any, rng: Any) -> Any:
+        found = lesson(self, game, sources, rng)
         if self.update == at - 1:  # a lesson is drawn while the one before is learnt
             found.q[0, 0] = math.nan
         return found

@@ -79,10 +79,71 @@ def test_levels_stand_still_from_their_update_on():
     assert still_at(9, replace(own, still_levels=0)) == 0
 
 
+@pytest.mark.parametrize(("threads", "mode"), [(1, "both"), (2, "both"), (1, "offline"), (1, "online")])
+def test_what_is_remembered_teaches_what_the_pictures_teach(tmp_path, threads, mode):
+    ready = prepared(tmp_path, "Pong")
+    own = {"mode": mode, "threads": threads, "still_levels": 2, "still_updates": 3, "bf16": False, "hints": 0.5}
+    # Few rows in the ring: it is overwritten, and what was known of it must be forgotten.
+    own |= {"online_rows": 16, "updates": 40, "online_start_updates": 0, "cool_updates": 30}
+    one, other = (Distiller(tiny_run(ready, **own, still_decisions=most)) for most in (1_000, 0))
+    for _ in range(30):
+        told = one.step()
+        assert told == pytest.approx(other.step(), rel=1e-4, abs=1e-5)
+    assert one.student.still == 2
+    assert torch.equal(state(one.student, slice(2)), state(other.student, slice(2)))
+    trinary = [torch.cat([own.trinary.flatten() for own in made.student.chip_layers]) for made in (one, other)]
+    assert torch.equal(*trinary)
+    one.close(), other.close()
+
+
+def test_each_decision_that_is_remembered_is_shown_once(tmp_path, monkeypatch):
+    ready = prepared(tmp_path, "Pong")
+    made = Distiller(tiny_run(ready, mode="offline", still_levels=2, still_updates=1, still_decisions=5))
+    shown = []
+    levels = Student.levels
+    for _ in range(2):
+        made.step()
+    monkeypatch.setattr(
+        Student, "levels", lambda own, cells, sharing: shown.append(len(cells)) or levels(own, cells, sharing)
+    )
+    for _ in range(4):
+        made.step()
+    assert sum(shown) <= 5 < 4 * TINY.batch
+    assert len([tag for tag in made.learner.health() if tag.startswith("rate/")]) == len(
+        SMALL
+    )  # the front's is not seen
+
+
+def test_nothing_is_remembered_where_pictures_move_or_readouts_read_below(tmp_path):
+    ready = prepared(tmp_path, "Pong")
+    layers = len(tiny_run(ready).student.layers)
+    for changes in (
+        {"shift": 1, "still_levels": 2},
+        {"still_levels": layers},
+        {"still_levels": 2, "still_decisions": 0},
+    ):
+        made = Distiller(tiny_run(ready, mode="offline", still_updates=0, **changes))
+        for _ in range(3):
+            made.step()
+        assert made.student.still
+        assert not made._memory
+
+
+def test_levels_come_to_stand_by_statistics_of_many_batches(tmp_path):
+    ready = prepared(tmp_path, "Pong")
+    made, other = (Distiller(tiny_run(ready, mode="offline", still_levels=own, still_updates=1)) for own in (2, 0))
+    for distiller in (made, other):
+        distiller.step()
+    recalibrate(other.student, other._batches())
+    made.step()
+    assert torch.equal(state(made.student, slice(2)), state(other.student, slice(2)))
+
+
 def test_a_distillation_that_goes_on_keeps_still_what_stood_still(tmp_path):
     ready = prepared(tmp_path, "Pong")
     one = Distiller(tiny_run(ready, mode="offline", still_levels=2, still_updates=1))
-    one.step()
+    for _ in range(2):
+        one.step()
     before = state(one.student, slice(2))
     one.step()
     assert torch.equal(state(one.student, slice(2)), before)
