@@ -13,6 +13,7 @@ from distill.judge import exam, keep_best, lines, report
 from distill.settings import DistillRun
 from rl.board import Board, Ticker
 from rl.command import Stop, launch, only_one, run, settings
+from rl.memory import keep_freed_memory
 from rl.parallel import ALONE, Team, team
 from rl.stages import STUDENT
 
@@ -87,6 +88,7 @@ def _say(us: Team, text: str) -> None:
 @hydra.main(version_base=None, config_path="../conf", config_name="distill")
 def main(tree: DictConfig) -> None:
     """Distil, or go on distilling."""
+    keep_freed_memory()
     text = OmegaConf.to_yaml(tree, resolve=True)
     run(lambda: command(settings(DistillRun, OmegaConf.to_container(tree, resolve=True)), text))  # type: ignore[arg-type]
 
