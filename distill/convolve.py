@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
 from distill.kernels import add_back, gather, put_back
+from rl.compiled import bits_of
 
 WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}  # by bytes that move at a time
 U64 = NDArray[np.uint64]
@@ -177,12 +178,6 @@ def _of_places(grad: Tensor, weights: Tensor, shape: Shape, x: Tensor) -> Tensor
     first, runs = reading(shape, (1, height + 2 * p, width + 2 * p, channels))
     add_back(bits_of(rows), bits_of(own), first, runs, shape.runs[1], p)
     return own
-
-
-def bits_of(tensor: Tensor) -> NDArray[Any]:
-    """A tensor's memory as numpy sees it: bfloat16 as u16."""
-    plain = tensor.detach()
-    return (plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain).numpy()
 
 
 def convolve(x: Tensor, weights: Tensor, shape: Shape) -> Tensor:

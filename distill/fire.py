@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.convolve import bits_of
 from distill.kernels import add_up, descend, fire, slopes
 from distill.sharing import Sharing
+from rl.compiled import bits_of
 
 EPSILON = 1e-4  # added to the variance
 F32 = NDArray[np.float32]

@@ -32,7 +32,7 @@ from rl.settings import need
 from rl.training_state import Saved, StateStore
 
 ALGOS = ("ddqn", "pqn")
-SHARES = ("sample", "act", "env", "learn", "note")  # of a step: what the trainer itself does, or waits for
+SHARES = ("sample", "act", "learn", "env", "note")  # of a step: what the trainer itself does, or waits for
 
 
 @dataclass(frozen=True)
@@ -234,15 +234,15 @@ class Trainer:
         actions = self._exploration.choose(values.argmax(axis=1), self.epsilon, self._rng)
         self._games.send(actions)
         acted = time.monotonic()
-        step = self._games.recv()
-        played = time.monotonic()
         metrics = self._finish(learning)
         learned = time.monotonic()
+        step = self._games.recv()  # all updates are done while the envs play
+        played = time.monotonic()
         self._note(stacks, values, actions, step)
         end = time.monotonic()
         self.frames += self._step_frames
         self._wall_s += end - start
-        spent = (sampled - start, acted - sampled, played - acted, learned - played, end - learned)
+        spent = (sampled - start, acted - sampled, learned - acted, played - learned, end - played)
         for name, seconds in zip(self._shares, spent, strict=True):
             self._shares[name] += seconds
         return metrics

@@ -10,11 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from distill.convolve import bits_of
 from distill.fire import EPSILON, Fire, fired, moments_of, thresholds
 from distill.kernels import descend
 from distill.quantise import Step
 from distill.sharing import WHOLE, Table
+from rl.compiled import bits_of
 
 GROUPS, ROWS, OWN = 3, 14, 5
 
