@@ -138,7 +138,8 @@ class Distiller:
         """What is recorded and what the student plays, remembered from now on."""
         hints = self._hinters[game].axes.shape[1] if self._hinters else 0
         words, shown = -(-math.prod(self.student.still_shape()) // 8), partial(self._shown, game)
-        some = self.recorded[game].some(self._draws(self._own.still_updates, MEMORY), self._own.still_decisions)
+        most = max(1, self._own.still_decisions // len(self.recorded))
+        some = self.recorded[game].some(self._draws(self._own.still_updates, MEMORY), most)
         recorded = Remembering(self.recorded[game], Memo(len(some), words, hints), shown, some)
         if self._own.mode == "offline":
             return recorded, None

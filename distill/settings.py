@@ -35,7 +35,7 @@ class DistillSettings:
     warmup_updates: int
     still_levels: int  # the first so many, the front among them, learn no more
     still_updates: int  # from this update on
-    still_decisions: int  # of each dataset that are learnt from then on, each shown once to those levels; 0: no memory
+    still_decisions: int  # recorded ones that are learnt from then on, each shown once to those levels; 0: no memory
     hysteresis: float  # h: a weight keeps its value between 1/2 - h and 1/2 + h
     readouts: float  # weight of each level's own readout beside the votes, at the start; it falls to 0 as labels cool
     hints: float  # weight of what a readout says of the teacher's hidden units, beside that of its own answers; 0: none

@@ -114,6 +114,16 @@ def test_each_decision_that_is_remembered_is_shown_once(tmp_path, monkeypatch):
     )  # the front's is not seen
 
 
+def test_games_share_out_what_is_remembered(tmp_path):
+    ready = prepared(tmp_path, "Pong", "Breakout")
+    made = Distiller(
+        tiny_run(ready, ("Pong", "Breakout"), mode="offline", still_levels=2, still_updates=0, still_decisions=9)
+    )
+    for _ in range(8):
+        made.step()
+    assert [int(recorded._memo._known.sum()) for recorded, _ in made._memory] == [4, 4]
+
+
 def test_nothing_is_remembered_where_pictures_move_or_readouts_read_below(tmp_path):
     ready = prepared(tmp_path, "Pong")
     layers = len(tiny_run(ready).student.layers)
