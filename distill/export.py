@@ -12,8 +12,9 @@ from torch import Tensor
 
 from deploy.spec import Conv, StudentSpec
 from distill.fire import fired
+from distill.front import pixel_kernel
 from distill.quantise import fold
-from distill.student import Normalised, Student, pixel_kernel
+from distill.student import Normalised, Student
 from rl.frames import SIDE
 
 

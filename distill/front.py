@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.convolve import Shape, of_weights, rows_of
+from rl.frames import BLOCK
 
 KERNEL = 2  # cells
 OFFSET = 128  # pixels less this fit eight signed bits
@@ -53,3 +54,10 @@ def plain_sums(cells: Tensor, weights: Tensor) -> Tensor:
     with torch.autocast("cpu", enabled=False):
         sums = F.conv2d(cells.permute(0, 3, 1, 2).float(), weights.contiguous(memory_format=torch.channels_last))
     return sums.permute(0, 2, 3, 1).reshape(1, -1, len(weights))
+
+
+def pixel_kernel(weights: Tensor) -> Tensor:
+    """Front weights over blocks of P pictures [F, 16 P, 2, 2] -> the same over pixels [F, P, 8, 8]."""
+    features = len(weights)
+    parts = weights.reshape(features, -1, BLOCK, BLOCK, 2, 2)  # picture, row in block, column in block, cell
+    return parts.permute(0, 1, 4, 2, 5, 3).reshape(features, -1, 2 * BLOCK, 2 * BLOCK)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from deploy.integer import EXACT, TOP, Layer, Norm, guard_of, normalise
 from deploy.integer_spec import IntegerSpec
+from distill.front import pixel_kernel
 from distill.quantise import StraightThrough
-from distill.student import pixel_kernel
 from rl.checkpoint import PolicyCheckpoint
 from rl.frames import CELLS, SIDE, STACK
 

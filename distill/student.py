@@ -22,7 +22,7 @@ from distill.front import front_sums
 from distill.packing import unpacked
 from distill.quantise import HYSTERESIS, StraightThrough, integers, settle
 from distill.sharing import WHOLE, Sharing
-from rl.frames import BLOCK, CELLS, CHANNELS, STACK
+from rl.frames import CELLS, CHANNELS, STACK
 from rl.settings import SettingsError, need
 
 # Shares of the learning rate. At the hidden weights' own rate biases walk to +-5 deviations, where neurons are dead.
@@ -381,13 +381,6 @@ def _check(name: str, channels: int, own: LayerSettings) -> None:
     fan_in = channels // own.groups * own.kernel**2
     if fan_in > MAX_INPUTS:
         raise SettingsError(f"student {name}: {fan_in} inputs a neuron, allowed {MAX_INPUTS}; try more groups")
-
-
-def pixel_kernel(weights: Tensor) -> Tensor:
-    """Front weights over blocks of P pictures [F, 16 P, 2, 2] -> the same over pixels [F, P, 8, 8]."""
-    features = len(weights)
-    parts = weights.reshape(features, -1, BLOCK, BLOCK, 2, 2)  # picture, row in block, column in block, cell
-    return parts.permute(0, 1, 4, 2, 5, 3).reshape(features, -1, 2 * BLOCK, 2 * BLOCK)
 
 
 def recalibrate(student: Student, batches: Iterable[Tensor]) -> None:

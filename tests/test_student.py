@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 
 from distill.convolve import Shape, convolve
 from distill.fire import EPSILON
-from distill.front import front_sums, plain_sums
+from distill.front import front_sums, pixel_kernel, plain_sums
 from distill.student import (
     MOMENTUM,
     LayerSettings,
     Student,
     StudentSettings,
     TrinaryConv,
-    pixel_kernel,
     recalibrate,
     shared,
 )
