@@ -1,12 +1,14 @@
 """How fast a student learns: samples a second by preset, beside the matrix products that this machine can do at most.
 
-An update on pictures that are there already, and, where a game's teacher was recorded, the whole of it: lessons drawn,
-the student's own play labelled. By turns, so that what else runs on the machine meets all alike.
+An update on pictures that are there already, and, where a game's teacher was recorded, the whole of it, lessons drawn
+and the student's own play labelled: while every level learns, and once the first ones stand still. By turns, so that
+what else runs on the machine meets all alike.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +38,7 @@ from rl.frames import CELLS, CHANNELS
 
 PRESETS = ("slim", "middle", "short", "half", "full")
 PASSES = 3  # that a sample costs: forward, and for the gradients of weights and inputs each as much again
+KINDS = {"with lessons and play": False, "with still levels": True}  # of whole updates: whether levels stand still
 ACTIONS = ("NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE")
 
 
@@ -85,9 +88,12 @@ def alone(config: DistillRun, updates: int) -> float:
     return own.batch * updates_a_second(lambda: learner.finish(learner.begin([lesson], goal), goal), updates)
 
 
-def whole(config: DistillRun, updates: int) -> float:
-    """Samples a second of whole steps once the student plays."""
-    own = replace(config.distill, online_start_updates=0)
+def whole(config: DistillRun, updates: int, still: bool) -> float:
+    """Samples a second of whole steps once the student plays: from where its first levels stand still on, or before."""
+    own = replace(config.distill, online_start_updates=0, still_updates=0)
+    # As much less is remembered as there are fewer updates: an equal share of what is drawn is then new.
+    most = math.ceil(own.still_decisions * updates / max(1, own.updates - config.distill.still_updates))
+    own = replace(own, still_levels=own.still_levels if still else 0, still_decisions=most)
     distiller = Distiller(replace(config, distill=own))
     try:
         return own.batch * updates_a_second(distiller.step, updates)
@@ -105,7 +111,8 @@ def measure(
     for preset, config in configs.items():
         turns[f"{preset}, updates", "samples/s"] = partial(alone, config, effort.updates)
         if recorded:
-            turns[f"{preset}, with lessons and play", "samples/s"] = partial(whole, config, effort.updates)
+            for kind, still in KINDS.items():
+                turns[f"{preset}, {kind}", "samples/s"] = partial(whole, config, effort.updates, still)
     turns["limit: bf16 products", "10^9 MAC/s"] = partial(products, torch.bfloat16, processors())
     values: dict[tuple[str, str], list[float]] = {key: [] for key in turns}
     for _ in range(effort.runs):
@@ -118,13 +125,13 @@ def measure(
 def told(preset: str, config: DistillRun, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """What the medians say of one preset."""
     medians = {row["what"]: row["median"] for row in rows}
-    learner, own = made(config), config.distill
-    own_macs, fastest = multiply_adds(learner.student), medians[f"{preset}, updates"]
-    slowest = medians.get(f"{preset}, with lessons and play", fastest)
+    own, own_macs, fastest = config.distill, multiply_adds(made(config).student), medians[f"{preset}, updates"]
+    whole, still = (medians.get(f"{preset}, {kind}", fastest) for kind in KINDS)
+    moving = min(own.still_updates, own.updates) if own.still_levels else own.updates
     return {
         "multiply_adds": own_macs,
         "share_of_limit": fastest * PASSES * own_macs / 1e9 / medians["limit: bf16 products"],
-        "minutes_for_the_budget": own.updates * own.batch / slowest / 60,
+        "minutes_for_the_budget": (moving / whole + (own.updates - moving) / still) * own.batch / 60,
     }
 
 

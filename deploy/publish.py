@@ -129,7 +129,7 @@ def composed(stage: str, *named: str) -> dict[str, Any]:
 
 
 def commands(game: str, reports: Mapping[str, Any]) -> Iterator[str]:
-    """The commands that made it."""
+    """The commands that made it; `reports` or a card, which tells the same settings."""
     yield teaching(game, reports["teacher"]["settings"], composed)
     if "student" not in reports:
         yield f"make score GAME={game} ARGS=score.players=[teacher]"
@@ -137,6 +137,19 @@ def commands(game: str, reports: Mapping[str, Any]) -> Iterator[str]:
     yield f"make rollouts GAME={game}"
     yield distilling(f"GAME={game}", reports["student"]["settings"], composed)
     yield from (f"make {stage} GAME={game}" for stage in ("compile", "score"))
+
+
+def retell(models: Path) -> None:
+    """Write every card's commands anew: what they need not say is as conf/ is now, not as it was then."""
+    for path in sorted(models.glob("*/card.json")):
+        facts = read_json(path)
+        write_card(path.parent, {**facts, "commands": list(commands(facts["game"], facts))})
+
+
+def write_card(target: Path, facts: Mapping[str, Any]) -> None:
+    """For programs and for people."""
+    write_json(target / "card.json", facts)
+    write_whole(target / "card.md", card_text(facts).encode())
 
 
 def card_text(facts: Mapping[str, Any]) -> str:
@@ -202,8 +215,8 @@ def command(config: PublishRun) -> int:
         replay = first_episode(config.name, config.root, reports["score/nature"]["protocol"])
         save_replay(replay, target / REPLAY)
         facts["chip"]["energy"] = energy_of(replay, config.root)
-    write_json(target / "card.json", facts)
-    write_whole(target / "card.md", card_text(facts).encode())
+    write_card(target, facts)
+    retell(MODELS)
     readme = MODELS.parent / "README.md"
     write_whole(readme, with_results(readme.read_text(), results(MODELS)).encode())
     size = sum(path.stat().st_size for path in target.iterdir())

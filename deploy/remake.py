@@ -14,18 +14,36 @@ STUDENTS = Path(__file__).parents[1] / "conf" / "student"
 # Where files lie and how a machine shares its work: what is made is the same.
 ELSEWHERE = {"root", "alone", "device", "checkpoint_s", "log_updates", "threads", "learner_threads", "env_threads"}
 
+# What a setting was before there was one: reports of that time do not tell it.
+BEFORE = {
+    "teacher.agent.prioritised": False,
+    "teacher.agent.quantiles": 1,
+    "teacher.agent.dueling": False,
+    "teacher.agent.advantage": 0.0,
+    "distill.unit": "value",
+    "distill.readouts": 0.0,
+    "distill.hints": 0.0,
+    "distill.still_levels": 0,
+    "student.history": 1,
+    "student.transduction": "learned",
+    "student.signs": "free",
+}
+
 
 def arguments(found: Mapping[str, Any], own: Mapping[str, Any], presets: Mapping[str, Any]) -> str:
     """What must be said for a stage, whose settings are `own`, to run as it did: as `found`.
 
     `presets`: students by name. What was set and is no longer known is left out.
     """
-    student = found.get("student")
-    said = [f"student={name}" for name, layers in presets.items() if layers == student != own["student"]]
-    known = dict(leaves({**own, "student": student} if said else own))
-    said += [
+    known = dict(leaves(own))
+    told = {key: value for key, value in BEFORE.items() if key in known} | dict(leaves(found))
+    student = {key: value for key, value in told.items() if key.startswith("student.")}
+    named = {name: dict(leaves({"student": layers})) for name, layers in presets.items()}
+    said = [name for name, layers in named.items() if layers == student and not student.items() <= known.items()]
+    known |= student if said else {}
+    said = [f"student={name}" for name in said] + [
         f"{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
-        for key, value in leaves(found)
+        for key, value in told.items()
         if key.rpartition(".")[2] not in ELSEWHERE and known.get(key, value) != value
     ]
     return " ".join(said)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from distill_cases import prepared, student, tiny_run
@@ -37,9 +36,9 @@ def test_a_preset_is_measured_as_its_files_set_it(preset):
 
 def test_a_report_has_every_row_and_what_follows_from_the_medians(tiny):
     rows, extra = bench.measure(("slim",), "Pong", str(tiny), bench.Effort(1, 2))
-    assert [row["unit"] for row in rows] == ["samples/s", "samples/s", "10^9 MAC/s"]
+    assert [row["unit"] for row in rows] == ["samples/s", "samples/s", "samples/s", "10^9 MAC/s"]
     facts = extra["presets"]["slim"]
-    updates, steps, limit = (row["median"] for row in rows)
+    updates, steps, _, limit = (row["median"] for row in rows)
     macs = bench.multiply_adds(student())
     assert facts["share_of_limit"] == pytest.approx(updates * 3 * macs / 1e9 / limit)
     assert facts["minutes_for_the_budget"] == pytest.approx(6 * 8 / steps / 60)
@@ -63,5 +62,31 @@ def test_a_whole_step_is_measured_while_the_student_plays(tmp_path, monkeypatch)
             super().close()
 
     monkeypatch.setattr(bench, "Distiller", Watched)
-    assert bench.whole(replace(config), 2) > 0
+    assert bench.whole(config, 2, still=False) > 0
     assert seen == [2 * (3 + 2)]
+
+
+@pytest.mark.parametrize(("levels", "minutes"), [(2, 4 / 100 + 2 / 400), (0, 6 / 100)])
+def test_the_budget_counts_updates_of_all_levels_and_those_while_some_stand_still(tmp_path, levels, minutes):
+    config = tiny_run(tmp_path, updates=6, still_levels=levels, still_updates=4)
+    medians = {"updates": 900, "with lessons and play": 100, "with still levels": 400}
+    rows = [{"what": f"own, {what}", "median": value} for what, value in medians.items()]
+    facts = bench.told("own", config, [*rows, {"what": "limit: bf16 products", "median": 5}])
+    assert facts["minutes_for_the_budget"] == pytest.approx(minutes * config.distill.batch / 60)
+
+
+def test_levels_stand_still_where_that_is_measured_and_as_large_a_share_of_pictures_is_new(tmp_path, monkeypatch):
+    config = tiny_run(prepared(tmp_path, "Pong"), still_levels=2, still_updates=2, still_decisions=8, updates=12)
+    seen = []
+    step = bench.Distiller.step
+
+    def watched(made):
+        told = step(made)
+        own = made._own
+        seen.append((made.student.still, own.still_decisions))
+        return told
+
+    monkeypatch.setattr(bench.Distiller, "step", watched)
+    for still in (False, True):
+        bench.whole(config, 5, still)
+    assert seen == [(0, 4)] * 8 + [(2, 4)] * 8

@@ -117,6 +117,18 @@ def test_a_teacher_alone_takes_no_place_of_one_with_a_chip(run_folder, tmp_path)
     assert (tmp_path / "ships/models/Pong/card.json").read_bytes() == before
 
 
+def test_every_card_says_its_commands_anew(run_folder, tmp_path):
+    command(publish_run(run_folder))
+    other = tmp_path / "ships/models/Alien"
+    facts = read_json(tmp_path / "ships/models/Pong/card.json")
+    settings = {"teacher": {"train_frames": 7}}
+    write_json(other / "card.json", facts | {"game": "Alien", "teacher": facts["teacher"] | {"settings": settings}})
+    command(publish_run(run_folder))
+    found = read_json(other / "card.json")["commands"]
+    assert "teacher.train_frames=7" in found[0]
+    assert f"Made by: `{found[0]}`, `make rollouts GAME=Alien`" in (other / "card.md").read_text()
+
+
 def test_a_missing_report_is_named(run_folder):
     (run_folder / "score/nature/report.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"score/nature/report\.json"):
