@@ -53,17 +53,20 @@ def present_digests(game: str, root: str, student: str | None = None) -> dict[st
     return found
 
 
-def kept_scores(path: Path, game: str, rules: Protocol, models: Mapping[str, str]) -> tuple[dict[str, Score], float]:
+def kept_scores(
+    path: Path, game: str, rules: Protocol, models: Mapping[str, str], players: Iterable[str] | None = None
+) -> tuple[dict[str, Score], float]:
     """(what an earlier run scored under the same rules with the same models, by player; the seconds it took).
 
-    A player's score may hold more or fewer episodes than the rules ask for: episode i is the same in both. Raises
-    FormatError where the file is not a report of this command.
+    `players`: those that are looked for; None: all. A player's score may hold more or fewer episodes than the rules ask
+    for: episode i is the same in both. Raises FormatError where the file is not a report of this command.
     """
     if not path.exists():
         return {}, 0.0
     facts = read_json(path)
     try:
-        told = {player: _score(player, game, rules, own) for player, own in facts["scores"].items()}
+        found = {player: own for player, own in facts["scores"].items() if players is None or player in players}
+        told = {player: _score(player, game, rules, own) for player, own in found.items()}
         same = {player: _same(player, facts, rules, models) for player in told}
         seconds = float(facts["wall_s"])
     except (AttributeError, KeyError, TypeError, ValueError) as cause:

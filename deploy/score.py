@@ -24,7 +24,7 @@ from deploy.pacer import Pacer, VirtualClock
 from deploy.panels import panels_svg
 from deploy.players import PLAYERS, action_ids, load_chip, load_own, make_player
 from deploy.realtime import PlayReport, RealtimeSettings, play_realtime
-from deploy.reports import FILES, joined, kept_scores, model_digests, present_digests, report, table
+from deploy.reports import FILES, OF_SEVERAL, joined, kept_scores, model_digests, present_digests, report, table
 from deploy.spec import load_spec
 from deploy.video import VideoScreen
 from rl.board import Board, Ticker
@@ -116,6 +116,11 @@ class GameRun:
     def folder(self) -> Path:
         folder = Path(self.root) / self.own / "score" / self.score.protocol
         return folder / self.name if self.student else folder
+
+    @property
+    def alone(self) -> Path:
+        """Where the game is scored with a student of its own."""
+        return replace(self, student=None).folder
 
 
 class Worker:
@@ -280,12 +285,13 @@ def score_game(job: GameRun) -> dict[str, Score]:
     with only_one(job.folder):
         models = present_digests(job.name, job.root, job.student)
         kept, before_s = kept_scores(path, job.name, job.rules, models)
+        kept = kept_of_alone(job, models) | kept
         scores = {player: score for player, score in kept.items() if not (own.again and player in own.players)}
         start, before_s = time.monotonic(), before_s if scores else 0.0
         for player in own.players:
             have = scores.get(player)
             scores[player] = play_missing(job, player, have)
-            if scores[player] is not have:
+            if scores[player] is not have or not path.exists():
                 facts = report(job.name, job.rules, scores, models, before_s + time.monotonic() - start)
                 write_json(path, facts | {"settings": asdict(job), "versions": versions()})
                 board = Path(job.root) / job.own / (job.name if job.student else "")
@@ -294,6 +300,14 @@ def score_game(job: GameRun) -> dict[str, Score]:
             if own.video_seconds and (scores[player] is not have or not video.exists()):
                 film(player, job, job.rules, video)
     return {player: scores[player] for player in own.players}
+
+
+def kept_of_alone(job: GameRun, models: Mapping[str, str]) -> dict[str, Score]:
+    """What was scored beside the game's own student, of players that a student of several games does not change."""
+    if job.student is None:
+        return {}
+    others = [player for player in SCORED if not set(FILES.get(player, ())) & set(OF_SEVERAL)]
+    return kept_scores(job.alone / "report.json", job.name, job.rules, models, others)[0]
 
 
 def play_missing(job: GameRun, player: str, kept: Score | None) -> Score:

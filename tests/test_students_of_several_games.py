@@ -17,11 +17,12 @@ from deploy.compiled import save_compiled
 from deploy.compiler import compile_spec
 from deploy.players import ChipPlayer, SpecPlayer, Translated, make_player
 from deploy.realtime import RealtimeSettings
-from deploy.reports import model_digests, present_digests
-from deploy.score import ScoreRun, ScoreSettings, command
+from deploy.reports import model_digests, present_digests, report
+from deploy.score import GameRun, ScoreRun, ScoreSettings, command, kept_of_alone
 from deploy.spec import Head, save_spec
 from rl.checkpoint import save_policy
-from rl.files import digest
+from rl.files import digest, write_json
+from rl.scores import Score, protocol
 from rl.settings import SettingsError
 from rl.stages import CHIP, STUDENT, TEACHER
 
@@ -111,6 +112,30 @@ def test_scores_of_a_shared_student_stand_in_its_own_folder(root):
         assert facts["scores"]["student"]["returns"] == facts["scores"]["chip"]["returns"]
         assert not (root / game / "score").exists()
     assert json.loads((folder / "aggregate.json").read_text())["runs"] == [str(root)]
+
+
+def score_alone(root, models):
+    """As teacher, chance and a student of its own were scored in Pong."""
+    rules = protocol("nature", 1, 5)
+    scores = {player: Score("Pong", player, rules, (7.0,)) for player in ("teacher", "random", "student")}
+    write_json(root / "Pong/score/nature/report.json", report("Pong", rules, scores, models, 3.0))
+
+
+def test_what_the_teacher_scored_beside_the_games_own_student_is_not_played_again(root):
+    score_alone(root, present_digests("Pong", str(root), BOTH))
+    own = ScoreSettings(("teacher",), "nature", 1, 5, 1, 0.0, again=False)
+    assert command(ScoreRun(("Pong",), str(root), (), BOTH, own)) == 0
+    facts = json.loads((root / BOTH / "score/nature/Pong/report.json").read_text())
+    assert facts["scores"]["teacher"]["returns"] == [7.0]
+
+
+def test_scores_of_another_teacher_and_of_the_games_own_student_are_not_taken_over(root):
+    models = present_digests("Pong", str(root), BOTH)
+    score_alone(root, models)
+    job = GameRun("Pong", str(root), ScoreSettings(("teacher",), "nature", 1, 5, 1, 0.0, again=False), BOTH)
+    assert set(kept_of_alone(job, models)) == {"teacher", "random"}
+    assert set(kept_of_alone(job, models | {TEACHER: "0" * 64})) == {"random"}
+    assert kept_of_alone(replace(job, student=None), models) == {}
 
 
 def test_play_takes_the_student_of_several_games(root, capsys):
