@@ -27,7 +27,8 @@ from rl.settings import SettingsError, build
 
 REPLAY_FRAMES = 10_800
 ENERGY_PICTURES = 100
-START, END = "<!-- results: made by `make publish` from models/*/card.json -->", "<!-- end of results -->"
+START, END = "<!-- results: made by `make publish` from the cards in models/ -->", "<!-- end of results -->"
+SEVERAL = "several.json"  # of a student of several games; not card.json, which is a game's own
 # What a card shows of each player, in this order; the middle two where a game has them.
 COLUMNS = {"teacher": "teacher", "student": "student", "int8": "8-bit", "int4": "4-bit", "chip": "chip"}
 
@@ -61,12 +62,50 @@ def energy_of(replay: Replay, root: str, pictures: int = ENERGY_PICTURES) -> dic
 
 
 def results(models: Path) -> str:
-    """The README's table: one row a shipped game."""
+    """The README's tables: one row a shipped game, and where they are, one a student of several games."""
+    return "\n\n".join(filter(None, (_of_games(models), _of_several(models))))
+
+
+def _of_games(models: Path) -> str:
     cards = [read_json(path) for path in sorted(models.glob("*/card.json"))]
     players = [name for name in COLUMNS if name not in ("int8", "int4") or any(name in c["scores"] for c in cards)]
     heads = ("game", *(COLUMNS[name] for name in players), "chip of teacher", "cores", "latency", "energy", "episodes")
-    rows = [heads, ("---",) * len(heads), *(_row(facts, players) for facts in cards)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return table([heads, *(_row(facts, players) for facts in cards)])
+
+
+def _of_several(models: Path) -> str:
+    """Shares are geometric means over the games, of points above random play; nothing where there is none."""
+    found = {path.parent.name: read_json(path) for path in sorted(models.glob(f"*/{SEVERAL}"))}
+    heads = (
+        "student of several games",
+        "of teachers",
+        "least",
+        "of students of one game",
+        "cores",
+        "latency",
+        "episodes",
+    )
+    return table([heads, *(_several_row(*card) for card in found.items())]) if found else ""
+
+
+def _several_row(name: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    games, used = facts["games"], facts["chip"]["usage"]["total"]["cores"]
+    worst = min(games, key=lambda game: games[game]["of_teacher"])
+    return (
+        f"[{', '.join(games)}](models/{name}/card.md)",
+        share(facts["geometric"]["of_teacher"]),
+        f"{share(games[worst]['of_teacher'])} ({worst})",
+        share(facts["geometric"]["of_alone"]),
+        "{:,} of {:,}".format(*used),
+        f"{facts['chip']['latency_ticks']} ticks",
+        str(facts["protocol"]["episodes"]),
+    )
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; the first row is the heads."""
+    heads, *others = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ("---",) * len(heads), *others))
 
 
 def _row(facts: Mapping[str, Any], players: Sequence[str]) -> tuple[str, ...]:
@@ -80,10 +119,10 @@ def _row(facts: Mapping[str, Any], players: Sequence[str]) -> tuple[str, ...]:
 
 def _chip_cells(facts: Mapping[str, Any]) -> tuple[str, str, str, str]:
     """Share of the teacher, cores, latency and energy."""
-    chip, share = facts["chip"], facts["scores"]["chip"]["of_teacher"]
+    chip = facts["chip"]
     used, there = chip["usage"]["total"]["cores"]
     return (
-        "-" if share is None else f"{share:.3f}",
+        share(facts["scores"]["chip"]["of_teacher"]),
         f"{used:,} of {there:,}",
         f"{chip['latency_ticks']} ticks",
         f"{1e3 * joules(chip['energy']):.2f} mJ" if "energy" in chip else "-",
@@ -93,6 +132,11 @@ def _chip_cells(facts: Mapping[str, Any]) -> tuple[str, str, str, str]:
 def interval(score: Mapping[str, float] | None) -> str:
     """A mean with its interval; a dash where there is none."""
     return "-" if score is None else f"{points(score['mean'])} ({points(score['low'])} .. {points(score['high'])})"
+
+
+def share(value: float | None) -> str:
+    """Of a teacher's score or another's; a dash where it is not known."""
+    return "-" if value is None else f"{value:.3f}"
 
 
 def with_results(text: str, table: str) -> str:

@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from deploy.cards import first_episode, interval
+from deploy.cards import SEVERAL, first_episode, interval, results, share, with_results
 from deploy.compiled import load_compiled
 from deploy.remake import distilling
 from deploy.replay import save_replay
@@ -31,7 +31,6 @@ from rl.settings import SettingsError, need
 from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label
 
 PROTOCOL = "nature"
-CARD = "several.json"  # not card.json: the README's table of single games reads those
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def gain(mean: float, game: str) -> float:
 
 def geometric(shares: Sequence[float | None]) -> float | None:
     """Geometric mean; 0 where a share is not above 0, None where one is not known."""
-    known = [share for share in shares if share is not None]
+    known = [own for own in shares if own is not None]
     if len(known) < len(shares):
         return None
     return math.exp(sum(map(math.log, known)) / len(known)) if min(known) > 0 else 0.0
@@ -90,12 +89,11 @@ def row(game: str, told: Mapping[str, Any], alone: Mapping[str, Any] | None) -> 
     scores = {player: {k: facts[k] for k in keep} for player, facts in told["scores"].items()}
     mean = scores["chip"]["mean"]
     single = alone["scores"]["student"] if alone else None
-    share = None if single is None else gain(mean, game) / gain(single["mean"], game)
     return {
         "scores": scores,
         "alone": None if single is None else {k: single[k] for k in ("mean", "low", "high")},
         "of_teacher": gain(mean, game) / gain(scores["teacher"]["mean"], game),
-        "of_alone": share,
+        "of_alone": None if single is None else gain(mean, game) / gain(single["mean"], game),
     }
 
 
@@ -143,8 +141,8 @@ def card_text(name: str, facts: Mapping[str, Any]) -> str:
     rows.append("|---|---|---|---|---|---|")
     for game, own in facts["games"].items():
         cells = interval(own["scores"]["teacher"]), interval(own["alone"]), interval(own["scores"]["chip"])
-        rows.append(f"| {game} | {' | '.join(cells)} | {_share(own['of_teacher'])} | {_share(own['of_alone'])} |")
-    means = (_share(facts["geometric"][kind]) for kind in ("of_teacher", "of_alone"))
+        rows.append(f"| {game} | {' | '.join(cells)} | {share(own['of_teacher'])} | {share(own['of_alone'])} |")
+    means = (share(facts["geometric"][kind]) for kind in ("of_teacher", "of_alone"))
     rows += [
         f"| geometric mean | | | | {' | '.join(means)} |",
         "",
@@ -157,10 +155,6 @@ def card_text(name: str, facts: Mapping[str, Any]) -> str:
         "Made by: " + ", ".join(f"`{command}`" for command in facts["commands"]) + ".",
     ]
     return "\n".join(rows) + "\n"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def command(config: PublishManyRun) -> int:
@@ -176,8 +170,10 @@ def command(config: PublishManyRun) -> int:
     for game in config.games:
         save_replay(first_episode(game, config.root, scores[game]["protocol"], name), target / f"{game}.replay.npz")
     facts = card(config, reports, scores)
-    write_json(target / CARD, facts)
+    write_json(target / SEVERAL, facts)
     write_whole(target / "card.md", card_text(name, facts).encode())
+    readme = MODELS.parent / "README.md"
+    write_whole(readme, with_results(readme.read_text(), results(MODELS)).encode())
     size = sum(path.stat().st_size for path in target.iterdir())
     print(f"{target}: {size / 1e6:.2f} MB\n{card_text(name, facts)}")
     return 0

@@ -11,8 +11,9 @@ from run_cases import ACTIONS, small_teacher
 from deploy import publish_many
 from deploy.build import BuildRun, ChipSettings
 from deploy.build import command as build
+from deploy.cards import END, SEVERAL, START
 from deploy.players import make_player
-from deploy.publish_many import CARD, PublishManyRun, command, gain, geometric
+from deploy.publish_many import PublishManyRun, command, gain, geometric
 from deploy.reports import model_digests
 from deploy.spec import Head, load_spec, save_spec
 from rl.checkpoint import save_policy
@@ -52,6 +53,7 @@ def config(tmp_path, monkeypatch):
         write_json(alone / "student/report.json", own)
         write_json(alone / "score/nature/report.json", {"scores": told(game, {"student": MEANS[game]["teacher"]})})
     monkeypatch.setattr(publish_many, "MODELS", tmp_path / "models")
+    (tmp_path / "README.md").write_text(f"front\n{START}\nold\n{END}\nback\n")
     return PublishManyRun(GAMES, str(root), str(tmp_path / "alone"))
 
 
@@ -59,10 +61,12 @@ def test_what_ships_is_the_run_with_each_games_shares_and_their_geometric_mean(c
     assert command(config) == 0
     ships = tmp_path / "models" / "Pong-Breakout"
     assert (ships / "student.npz").read_bytes() == (config.folder / STUDENT).read_bytes()
-    facts, text = read_json(ships / CARD), (ships / "card.md").read_text()
+    facts, text = read_json(ships / SEVERAL), (ships / "card.md").read_text()
     assert facts["games"]["Pong"]["of_teacher"] == pytest.approx(20 / 40)
     assert facts["games"]["Breakout"]["of_alone"] == pytest.approx(50 / 100)
     assert facts["geometric"] == {"of_teacher": pytest.approx(0.5), "of_alone": pytest.approx(0.5)}
+    row = "| [Pong, Breakout](models/Pong-Breakout/card.md) | 0.500 | 0.500 (Breakout) | 0.500 | "
+    assert row in (tmp_path / "README.md").read_text()
     assert "| Pong | 19.30 (19.30 .. 19.30) | 19.30 (19.30 .. 19.30) | -0.70 (-0.70 .. -0.70) | 0.500 | 0.500 |" in text
     monkeypatch.setattr("rl.stages.find.__defaults__", (tmp_path / "models",))
     player = make_player(
@@ -75,7 +79,7 @@ def test_an_equal_student_of_one_game_has_equal_layers(config, tmp_path):
     write_json(tmp_path / "alone/Pong/student/report.json", {"settings": {"student": {"layers": [2]}}})
     (tmp_path / "alone/Breakout/score/nature/report.json").unlink()
     assert command(config) == 0
-    facts = read_json(tmp_path / "models/Pong-Breakout" / CARD)
+    facts = read_json(tmp_path / "models/Pong-Breakout" / SEVERAL)
     assert [own["of_alone"] for own in facts["games"].values()] == [None, None]
     assert facts["geometric"]["of_alone"] is None
 
