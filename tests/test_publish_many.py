@@ -65,7 +65,7 @@ def test_what_ships_is_the_run_with_each_games_shares_and_their_geometric_mean(c
     assert facts["games"]["Pong"]["of_teacher"] == pytest.approx(20 / 40)
     assert facts["games"]["Breakout"]["of_alone"] == pytest.approx(50 / 100)
     assert facts["geometric"] == {"of_teacher": pytest.approx(0.5), "of_alone": pytest.approx(0.5)}
-    row = "| [Pong, Breakout](models/Pong-Breakout/card.md) | 0.500 | 0.500 (Breakout) | 0.500 | "
+    row = "| [Breakout, Pong](models/Pong-Breakout/card.md) | 0.500 | 0.500 (Breakout) | 0.500 | "
     assert row in (tmp_path / "README.md").read_text()
     assert "| Pong | 19.30 (19.30 .. 19.30) | 19.30 (19.30 .. 19.30) | -0.70 (-0.70 .. -0.70) | 0.500 | 0.500 |" in text
     monkeypatch.setattr("rl.stages.find.__defaults__", (tmp_path / "models",))
