@@ -55,6 +55,7 @@ class FinetuneSettings:
     entropy: float
     anchor: float
     temperature: float
+    still_levels: int
     hysteresis: float
     surrogate_width: float
     threads: int
@@ -72,7 +73,7 @@ class FinetuneSettings:
             need(getattr(self, name) >= 1, f"finetune.{name}", getattr(self, name), "1 or more")
         for name in ("gamma", "trace", "epsilon"):
             need(0 <= getattr(self, name) <= 1, f"finetune.{name}", getattr(self, name), "0 to 1")
-        for name in ("entropy", "anchor"):
+        for name in ("entropy", "anchor", "still_levels"):
             need(getattr(self, name) >= 0, f"finetune.{name}", getattr(self, name), "0 or more")
         for name in ("learning_rate", "temperature"):
             need(getattr(self, name) > 0, f"finetune.{name}", getattr(self, name), "above 0")
@@ -107,6 +108,9 @@ class Finetuner:
         self.config = config
         self.teacher = load_policy(find(TEACHER, config.name, config.root))
         student, self.settings, self.begun = start_of(config)
+        levels = sum(1 for _ in student.chip_layers)  # and the front: at least the votes go on learning
+        need(own.still_levels <= levels, "finetune.still_levels", own.still_levels, f"0 to {levels}")
+        student.still = own.still_levels
         self.head = next(i for i, head in enumerate(student.heads) if head.game == config.name)
         student.tune(own.hysteresis, own.surrogate_width)
         self.learner = Learner(student, own.learning_rate, own.threads, own.bf16)

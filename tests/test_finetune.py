@@ -33,6 +33,7 @@ TINY = FinetuneSettings(
     entropy=0.01,
     anchor=0.1,
     temperature=0.5,
+    still_levels=0,
     hysteresis=0.1,
     surrogate_width=1.0,
     threads=1,
@@ -202,6 +203,29 @@ class StopAfter:
     def restore(self) -> None: ...
 
 
+def hidden(tuner: Finetuner) -> list[torch.Tensor]:
+    return [level.hidden.detach().clone() for level in tuner.student.normalised]
+
+
+@pytest.mark.parametrize("still", [0, 2])
+def test_levels_that_stand_still_keep_their_weights_and_statistics(config, still):
+    tuner = Finetuner(replace(config, finetune=replace(TINY, still_levels=still)))
+    before, means = hidden(tuner), [level.mean.clone() for level in tuner.student.normalised]
+    for _ in range(2):
+        tuner.step()
+    tuner.folded()
+    moved = [not torch.equal(a, b) for a, b in zip(before, hidden(tuner), strict=True)]
+    measured = [not torch.equal(a, b.mean) for a, b in zip(means, tuner.student.normalised, strict=True)]
+    assert moved == measured == [index >= still for index in range(len(before))]
+    tuner.close()
+
+
+def test_at_least_the_votes_must_go_on_learning(config):
+    most = len(list(load_spec(config.distilled / "student.npz")[0].layers))
+    with pytest.raises(SettingsError, match=rf"finetune.still_levels: found {most + 1}, allowed 0 to {most}"):
+        Finetuner(replace(config, finetune=replace(TINY, still_levels=most + 1)))
+
+
 def test_integers_alone_cannot_learn_on(config):
     (config.distilled / "latent.safetensors").unlink()
     with pytest.raises(SettingsError, match=r"missing; only integers are here, .* run make distill GAMES=Pong"):
@@ -218,6 +242,7 @@ def test_hidden_weights_of_another_spec_are_refused(config):
 WRONG = [
     ("updates", 0, "1 or more"),
     ("gamma", 1.5, "0 to 1"),
+    ("still_levels", -1, "0 or more"),
     ("entropy", -0.5, "0 or more"),
     ("learning_rate", 0.0, "above 0"),
     ("batch", 7, r"a divisor of envs \* rollout_steps \(16\)"),
