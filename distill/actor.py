@@ -50,14 +50,19 @@ def advantages(reward: F32, discount: F32, value: F32, trace: float) -> F32:
     return found
 
 
-def policy_gradient(entropy: float, anchor: float, temperature: float) -> Callable[[Tensor, Lesson], Tensor]:
-    """Loss of played decisions: -advantage * ln pi(action), less entropy, plus the pull of the teacher's labels."""
+def policy_gradient(
+    entropy: float, anchor: float, temperature: float, play_temperature: float
+) -> Callable[[Tensor, Lesson], Tensor]:
+    """Loss of played decisions: -advantage * ln pi(action), less entropy, plus the pull of the teacher's labels.
+
+    pi is the policy that played: softmax of logits / play_temperature. `temperature` is of the teacher's side.
+    """
 
     def loss(logits: Tensor, lesson: Lesson) -> Tensor:
         assert isinstance(lesson, Played)
         assert lesson.action is not None
         assert lesson.advantage is not None
-        log = F.log_softmax(logits, dim=1)
+        log = F.log_softmax(logits / play_temperature, dim=1)
         chosen = log.gather(1, lesson.action[:, None])[:, 0]
         spread = -(log.exp() * log).sum(dim=1)
         own = -(lesson.advantage * chosen + entropy * spread).mean()

@@ -55,6 +55,7 @@ class FinetuneSettings:
     entropy: float
     anchor: float
     temperature: float
+    play_temperature: float
     still_levels: int
     hysteresis: float
     surrogate_width: float
@@ -75,7 +76,7 @@ class FinetuneSettings:
             need(0 <= getattr(self, name) <= 1, f"finetune.{name}", getattr(self, name), "0 to 1")
         for name in ("entropy", "anchor", "still_levels"):
             need(getattr(self, name) >= 0, f"finetune.{name}", getattr(self, name), "0 or more")
-        for name in ("learning_rate", "temperature"):
+        for name in ("learning_rate", "temperature", "play_temperature"):
             need(getattr(self, name) > 0, f"finetune.{name}", getattr(self, name), "above 0")
         rows = self.envs * self.rollout_steps
         need(rows % self.batch == 0, "finetune.batch", self.batch, f"a divisor of envs * rollout_steps ({rows})")
@@ -111,6 +112,7 @@ class Finetuner:
         levels = sum(1 for _ in student.chip_layers)  # and the front: at least the votes go on learning
         need(own.still_levels <= levels, "finetune.still_levels", own.still_levels, f"0 to {levels}")
         student.still = own.still_levels
+        student.log_scale.requires_grad_(False)  # else what is learnt could be to play at random: a chip does not
         self.head = next(i for i, head in enumerate(student.heads) if head.game == config.name)
         student.tune(own.hysteresis, own.surrogate_width)
         self.learner = Learner(student, own.learning_rate, own.threads, own.bf16)
@@ -132,7 +134,7 @@ class Finetuner:
         if not self._parts:
             self._parts = self._play()
         lesson = self._parts.pop()
-        loss = policy_gradient(own.entropy, own.anchor, own.temperature)
+        loss = policy_gradient(own.entropy, own.anchor, own.temperature, own.play_temperature)
         goal = Goal(loss, own.learning_rate * (1 - self.update / own.updates), self.update)
         told = self.learner.finish(self.learner.begin([lesson], goal), goal)
         self.update += 1
@@ -153,7 +155,8 @@ class Finetuner:
     def _logits(self, stacks: Frames) -> Tensor:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self._own.bf16):
             *_, last = self.student.levels(torch.from_numpy(stacks), None)
-            return self.student.logits(self.student.count(last.permute(0, 3, 1, 2)), self.head)
+            logits = self.student.logits(self.student.count(last.permute(0, 3, 1, 2)), self.head)
+        return logits / self._own.play_temperature
 
     def folded(self) -> StudentSpec:
         """The student as integers, its statistics taken anew from its newest play."""

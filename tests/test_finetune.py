@@ -33,6 +33,7 @@ TINY = FinetuneSettings(
     entropy=0.01,
     anchor=0.1,
     temperature=0.5,
+    play_temperature=0.5,
     still_levels=0,
     hysteresis=0.1,
     surrogate_width=1.0,
@@ -92,15 +93,34 @@ def test_the_loss_of_a_row_is_worked_by_hand():
     row = Played(torch.zeros(1), torch.tensor([[1.0, 1.0]]), 1.0, torch.tensor([1]), torch.tensor([2.0]))
     spread = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     pull = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
-    found = policy_gradient(0.5, 0.25, 1.0)(logits, row).item()
+    found = policy_gradient(0.5, 0.25, 1.0, 1.0)(logits, row).item()
     assert found == pytest.approx(-2 * math.log(0.75) - 0.5 * spread + 0.25 * pull)
-    assert policy_gradient(0.0, 0.0, 1.0)(logits, row).item() == pytest.approx(-2 * math.log(0.75))
+    assert policy_gradient(0.0, 0.0, 1.0, 1.0)(logits, row).item() == pytest.approx(-2 * math.log(0.75))
+
+
+def test_the_policy_that_is_learnt_is_the_one_that_played(config):
+    tuner = Finetuner(config)
+    stacks = np.random.default_rng(2).integers(256, size=(3, 21, 21, 64), dtype=np.uint8)
+    plain = Finetuner(replace(config, finetune=replace(TINY, play_temperature=1.0)))
+    torch.testing.assert_close(tuner._logits(stacks), plain._logits(stacks) / 0.5)
+    row = Played(torch.zeros(1), torch.zeros(1, 2), 1.0, torch.tensor([1]), torch.tensor([2.0]))
+    found = policy_gradient(0.0, 0.0, 1.0, 0.5)(torch.tensor([[0.0, math.log(3) / 2]]), row).item()
+    assert found == pytest.approx(-2 * math.log(0.75))
+    tuner.close(), plain.close()
+
+
+def test_how_sharp_votes_are_is_not_learnt(config):
+    tuner = Finetuner(config)
+    before = tuner.student.log_scale.clone()
+    tuner.step()
+    assert torch.equal(tuner.student.log_scale, before)
+    tuner.close()
 
 
 def test_a_better_action_becomes_likelier():
     logits = torch.zeros(1, 3, requires_grad=True)
     row = Played(torch.zeros(1), torch.zeros(1, 3), 1.0, torch.tensor([2]), torch.tensor([1.0]))
-    policy_gradient(0.0, 0.0, 1.0)(logits, row).backward()
+    policy_gradient(0.0, 0.0, 1.0, 1.0)(logits, row).backward()
     assert logits.grad[0, 2] < 0 < logits.grad[0, 0]
 
 
