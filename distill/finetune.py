@@ -24,7 +24,7 @@ from distill.judge import folded_act
 from distill.latent import load_latent, save_latent
 from distill.learner import Goal, Learner
 from distill.sources import spread
-from distill.student import Student, StudentSettings, recalibrate
+from distill.student import Student, StudentSettings
 from rl.board import Board, Ticker
 from rl.checkpoint import load_optimiser, load_policy, optimiser_tensors, read_tensors, write_tensors
 from rl.command import Stop, launch, only_one, run, settings
@@ -112,6 +112,8 @@ class Finetuner:
         levels = sum(1 for _ in student.chip_layers)  # and the front: at least the votes go on learning
         need(own.still_levels <= levels, "finetune.still_levels", own.still_levels, f"0 to {levels}")
         student.still = own.still_levels
+        for level in student.normalised:
+            level.frozen = True  # games in lockstep are all in the same night: a batch's statistics are not the game's
         student.log_scale.requires_grad_(False)  # else what is learnt could be to play at random: a chip does not
         self.head = next(i for i, head in enumerate(student.heads) if head.game == config.name)
         student.tune(own.hysteresis, own.surrogate_width)
@@ -119,7 +121,6 @@ class Finetuner:
         self._actor = Actor(self.teacher, config.env, own.envs, own.seed)
         self._rng = np.random.default_rng(own.seed)
         self._parts: list[Played] = []
-        self._newest: list[Tensor] = []  # pictures of the last rollouts, to take statistics from
         self._unit = 0.0
         self.update, self.wall_s = 0, 0.0
         self.best: float | None = None
@@ -149,7 +150,6 @@ class Finetuner:
         assert played.advantage is not None
         order = torch.from_numpy(self._rng.permutation(len(played.q)))
         mixed = Played(played.cells[order], played.q[order], self._unit, played.action[order], played.advantage[order])
-        self._newest = [*self._newest, mixed.cells][-4:]
         return [mixed.cut(at, at + own.batch) for at in range(0, len(order), own.batch)]
 
     def _logits(self, stacks: Frames) -> Tensor:
@@ -159,9 +159,8 @@ class Finetuner:
         return logits / self._own.play_temperature
 
     def folded(self) -> StudentSpec:
-        """The student as integers, its statistics taken anew from its newest play."""
-        recalibrate(self.student, [part for cells in self._newest for part in torch.split(cells, self._own.batch)])
-        spec = export(self.student)
+        """The student as integers: the very function that learns."""
+        spec = export(self.student.eval())
         self.student.train()
         return spec
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from deploy.spec import MAX_INPUTS, Head, deal_votes
 from distill.convolve import Shape, convolve, sides
-from distill.fire import EPSILON, Fire, fired, moments_of, thresholds
+from distill.fire import EPSILON, F64, Fire, fired, moments_of, thresholds
 from distill.front import front_sums
 from distill.packing import unpacked
 from distill.quantise import HYSTERESIS, StraightThrough, integers, settle
@@ -83,6 +83,7 @@ class Normalised(nn.Module):
         self.mean: Tensor
         self.variance: Tensor
         self.momentum, self.surrogate_width = MOMENTUM, 1.0
+        self.frozen = False  # learns by the statistics that are kept, not by those of the batch
         self._seen: tuple[Tensor, Tensor] | None = None  # mean and variance of the last batch
 
     def quantised(self) -> Tensor:
@@ -100,7 +101,8 @@ class Normalised(nn.Module):
     def forward(self, x: Tensor, sharing: Sharing | None) -> Tensor:
         """Bits [B, H, W, C] (blocks of pixels for the front) -> bits [B, H', W', O].
 
-        Normalised by the whole batch, of which x is the part at `sharing`; without one, by the statistics kept.
+        Normalised by the whole batch, of which x is the part at `sharing`; without one, by the statistics kept. A
+        frozen level learns by those, too: it is the very function that is folded.
         """
         kind = torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32
         sums = self.sums(x)
@@ -108,10 +110,16 @@ class Normalised(nn.Module):
             found = (part.detach().double().numpy() for part in (self.mean, self.variance, self.bias))
             bits = fired(sums, thresholds(*found), kind)
         else:
-            moments = moments_of(sums, sharing)
-            self._seen = (torch.from_numpy(moments[0]).float(), torch.from_numpy(moments[1]).float())
+            moments = self._moments(sums, sharing)
             bits = Fire.apply(sums, self.bias, moments, kind, sharing, self.surrogate_width)  # type: ignore[no-untyped-call]
         return bits.view(len(x), *self.sides(x), -1)
+
+    def _moments(self, sums: Tensor, sharing: Sharing) -> tuple[F64, F64, float]:
+        if self.frozen:  # of infinitely many rows: what one of them adds, and so their gradient, is nothing
+            return self.mean.double().numpy(), self.variance.double().numpy(), math.inf
+        mean, variance, count = moments_of(sums, sharing)
+        self._seen = torch.from_numpy(mean).float(), torch.from_numpy(variance).float()
+        return mean, variance, count
 
     def keep(self) -> None:
         """Take the last batch's statistics into those that are kept."""

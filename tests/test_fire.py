@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from threading import BrokenBarrierError
 
@@ -48,6 +49,23 @@ def test_bits_and_gradients_are_those_of_torchs_norm_and_the_step():
     bias, slope = given()
     for ours, plain in zip(by_us(sums(), bias, slope), by_torch(sums(), bias, slope), strict=True):
         assert torch.allclose(ours, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_kept_statistics_are_constants_to_the_gradient():
+    bias, slope = given()
+    rng = torch.Generator().manual_seed(4)
+    mean = torch.randn(GROUPS * OWN, generator=rng).double() * 5
+    variance = torch.rand(GROUPS * OWN, generator=rng).double() * 200 + 50
+    total, own = sums().requires_grad_(), bias.clone().requires_grad_()
+    bits = Fire.apply(total, own, (mean.numpy(), variance.numpy(), math.inf), torch.float32, WHOLE)
+    found = bits.detach(), *torch.autograd.grad(bits, (total, own), slope)
+    plain, offset = sums().requires_grad_(), bias.clone().requires_grad_()
+    flat = plain.permute(1, 0, 2).reshape(ROWS, -1)
+    stepped = Step.apply((flat - mean.float()) / (variance.float() + EPSILON).sqrt() + offset)
+    wanted = stepped.detach(), *torch.autograd.grad(stepped, (plain, offset), slope)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert found[1].abs().max() > 0
 
 
 def test_bfloat16_keeps_the_bits_and_rounds_the_gradients_alone():
