@@ -20,7 +20,7 @@ from deploy.cards import energy_of, first_episode, results, with_results
 from deploy.compiled import load_compiled
 from deploy.gather import joules
 from deploy.integer_spec import load_integers
-from deploy.remake import distilling, teaching
+from deploy.remake import distilling, finetuning, teaching
 from deploy.replay import save_replay
 from deploy.replaying import REPLAY
 from deploy.spec import load_spec
@@ -34,6 +34,7 @@ from rl.stages import CHIP, INT4, INT8, MODELS, SHIPPED, STUDENT, TEACHER
 
 ALWAYS, OF_STUDENT = ("teacher", "score/nature"), ("rollouts", "student", "chip")
 INTEGERS = (INT8, INT4)
+OF_A_STUDENT = ("spec", "updates", "wall_s", "settings", "origin", "finetuned")  # the last if it learned on by play
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def of_student(reports: Mapping[str, Any]) -> dict[str, Any]:
     student, chip = reports["student"], reports["chip"]
     return {
         "rollouts": {k: v for k, v in reports["rollouts"].items() if k not in ("what", "game")},
-        "student": {k: student[k] for k in ("spec", "updates", "wall_s", "settings", "origin")},
+        "student": {k: student[k] for k in OF_A_STUDENT if k in student},
         "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
     }
 
@@ -136,6 +137,8 @@ def commands(game: str, reports: Mapping[str, Any]) -> Iterator[str]:
         return
     yield f"make rollouts GAME={game}"
     yield distilling(f"GAME={game}", reports["student"]["settings"], composed)
+    if "finetuned" in reports["student"]:
+        yield finetuning(game, reports["student"]["finetuned"]["settings"], composed)
     yield from (f"make {stage} GAME={game}" for stage in ("compile", "score"))
 
 
@@ -183,7 +186,9 @@ def _student_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     used, there = chip["usage"]["total"]["cores"]
     yield f"- dataset: {data['decisions']:,} decisions, {data['bytes_per_decision']:.0f} bytes each"
     minutes = student["wall_s"] / 60
-    yield f"- student: {student['updates']:,} updates, {minutes:.0f} minutes; digest `{student['spec'][:16]}`"
+    more = student.get("finetuned")
+    played = f", then {more['updates']:,} by play, {more['wall_s'] / 60:.0f} minutes" if more else ""
+    yield f"- student: {student['updates']:,} updates, {minutes:.0f} minutes{played}; digest `{student['spec'][:16]}`"
     ticks, graph = chip["latency_ticks"], chip["graph"][:16]
     yield f"- chip: {used:,} of {there:,} cores, votes after {ticks} ticks; digest `{graph}`"
     yield from _energy(chip)

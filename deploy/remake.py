@@ -55,6 +55,13 @@ def teaching(game: str, found: Mapping[str, Any], composed: Composed) -> str:
     return _line(f"make teacher GAME={game}", args)
 
 
+def finetuning(game: str, found: Mapping[str, Any], composed: Composed) -> str:
+    """The same of a student that learned on by play."""
+    return _line(
+        f"make finetune GAME={game}", arguments(found, composed("finetune", f"game={game}", f"name={game}"), {})
+    )
+
+
 def distilling(games: str, found: Mapping[str, Any], composed: Composed) -> str:
     """The same of a student; `games` as the command is given them: GAME=Pong."""
     named = f"games=[{games.partition('=')[2]}]"

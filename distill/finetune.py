@@ -281,7 +281,11 @@ def promote(config: FinetuneRun, facts: dict[str, Any]) -> None:
             (before / name).write_bytes(there.read_bytes())
     spec, origin = load_spec(config.folder / "student.npz")
     told = before / "report.json"
-    own = {"spec": spec.digest, "origin": origin, "finetuned": {k: facts[k] for k in ("begun", "updates", "wall_s")}}
+    own = {
+        "spec": spec.digest,
+        "origin": origin,
+        "finetuned": {k: facts[k] for k in ("begun", "updates", "wall_s", "settings")},
+    }
     own |= {"scores": {config.name: facts["after"]}}
     # Hidden weights first: a spec without them can be distilled on from nothing.
     (config.distilled / "latent.safetensors").write_bytes((config.folder / "latent.safetensors").read_bytes())

@@ -13,7 +13,7 @@ from deploy.build import BuildRun, ChipSettings
 from deploy.build import command as build
 from deploy.cards import END, START, results, with_results
 from deploy.compiled import load_compiled
-from deploy.publish import PublishRun, command
+from deploy.publish import PublishRun, command, composed
 from deploy.replay import load_replay
 from deploy.score import model_digests
 from deploy.spec import load_spec, save_spec
@@ -127,6 +127,16 @@ def test_every_card_says_its_commands_anew(run_folder, tmp_path):
     found = read_json(other / "card.json")["commands"]
     assert "teacher.train_frames=7" in found[0]
     assert f"Made by: `{found[0]}`, `make rollouts GAME=Alien`" in (other / "card.md").read_text()
+
+
+def test_a_student_that_learned_on_by_play_says_so(run_folder, tmp_path):
+    path = run_folder / "student/report.json"
+    own = composed("finetune", "game=Pong", "name=Pong", "finetune.updates=900", "finetune.threads=1")
+    write_json(path, read_json(path) | {"finetuned": {"begun": "a", "updates": 900, "wall_s": 120.0, "settings": own}})
+    command(publish_run(run_folder))
+    card, text = (tmp_path / "ships/models/Pong" / name for name in ("card.json", "card.md"))
+    assert read_json(card)["commands"][3] == 'make finetune GAME=Pong ARGS="finetune.updates=900"'
+    assert "77 updates, 1 minutes, then 900 by play, 2 minutes; digest" in text.read_text()
 
 
 def test_a_missing_report_is_named(run_folder):
