@@ -109,7 +109,7 @@ class Finetuner:
         self.config = config
         self.teacher = load_policy(find(TEACHER, config.name, config.root))
         student, self.settings, self.begun = start_of(config)
-        levels = sum(1 for _ in student.chip_layers)  # and the front: at least the votes go on learning
+        levels = len(self.settings.layers)  # and the front: at least the votes go on learning
         need(own.still_levels <= levels, "finetune.still_levels", own.still_levels, f"0 to {levels}")
         student.still = own.still_levels
         for level in student.normalised:

@@ -85,3 +85,15 @@ def fold(mean: Tensor, deviation: Tensor, bias: Tensor, reach: Tensor) -> Tensor
         raise ValueError(f"fold: {int((~torch.isfinite(x)).sum())} neurons have no finite threshold; lower the rate")
     ends = reach.double()
     return torch.minimum(torch.maximum(x.floor() + 1, -ends), ends + 1).long()
+
+
+def shared(shape: tuple[int, int, int, int], groups: int) -> Tensor:
+    """Signs [O, C/G, k, k] i8: in every group one for each input channel, plus and minus in turn.
+
+    All neurons that read an input then weigh it alike, and one axon carries it (Dale's rule; chip.md 4.7 is the same
+    with one type). Groups begin in turn too, so that none reads an input as another one does throughout.
+    """
+    out, own, _, _ = shape
+    group = torch.arange(groups).repeat_interleave(out // groups)
+    sign = 1 - 2 * ((group[:, None] + torch.arange(own)) % 2)
+    return sign.to(torch.int8)[:, :, None, None].expand(shape).contiguous()

@@ -20,7 +20,7 @@ from distill.convolve import Shape, convolve, sides
 from distill.fire import EPSILON, F64, Fire, fired, moments_of, thresholds
 from distill.front import front_sums
 from distill.packing import unpacked
-from distill.quantise import HYSTERESIS, StraightThrough, integers, settle
+from distill.quantise import HYSTERESIS, StraightThrough, integers, settle, shared
 from distill.sharing import WHOLE, Sharing
 from rl.frames import CELLS, CHANNELS, STACK
 from rl.settings import SettingsError, need
@@ -368,18 +368,6 @@ def _layers(settings: StudentSettings) -> Iterator[TrinaryConv]:
         name = f"{index:02}-{kind}-{own.features}({own.groups})"
         yield TrinaryConv(name, channels, groups, own, settings.signs == "shared")
         channels, groups = own.features, own.groups
-
-
-def shared(shape: tuple[int, int, int, int], groups: int) -> Tensor:
-    """Signs [O, C/G, k, k] i8: in every group one for each input channel, plus and minus in turn.
-
-    All neurons that read an input then weigh it alike, and one axon carries it (Dale's rule; chip.md 4.7 is the same
-    with one type). Groups begin in turn too, so that none reads an input as another one does throughout.
-    """
-    out, own, _, _ = shape
-    group = torch.arange(groups).repeat_interleave(out // groups)
-    sign = 1 - 2 * ((group[:, None] + torch.arange(own)) % 2)
-    return sign.to(torch.int8)[:, :, None, None].expand(shape).contiguous()
 
 
 def _check(name: str, channels: int, own: LayerSettings) -> None:
