@@ -28,7 +28,7 @@ from rl.command import CONF, launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
 from rl.scores import REFERENCE
 from rl.settings import SettingsError, need
-from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label
+from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label, labelled
 
 PROTOCOL = "nature"
 
@@ -106,7 +106,7 @@ def composed(stage: str, *named: str) -> dict[str, Any]:
 
 def card(config: PublishManyRun, reports: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What there is to know of a shipped student of several games, from reports alone."""
-    student, chip, names = reports["student"], reports["chip"], ",".join(config.games)
+    student, chip = reports["student"], reports["chip"]
     rows = {game: row(game, scores[game], alone_of(config, game, student)) for game in config.games}
     return {
         "games": rows,
@@ -115,12 +115,32 @@ def card(config: PublishManyRun, reports: Mapping[str, Any], scores: Mapping[str
         "student": {k: student[k] for k in ("spec", "updates", "wall_s", "settings", "origin")},
         "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
         "versions": scores[config.games[0]]["versions"],
-        "commands": [
-            distilling(f"GAMES={names}", student["settings"], composed),
-            f"make compile GAMES={names}",
-            f"make score GAMES={names} ARGS=student={label(config.games)}",
-        ],
+        "commands": commands(config.games, student["settings"]),
     }
+
+
+def commands(games: Sequence[str], found: Mapping[str, Any]) -> list[str]:
+    """The commands that made it; `found`: the settings of its distillation, as a report or a card tells them."""
+    names = ",".join(games)
+    return [
+        distilling(f"GAMES={names}", found, composed),
+        f"make compile GAMES={names}",
+        f"make score GAMES={names} ARGS=student={label(games)}",
+    ]
+
+
+def retell(models: Path) -> None:
+    """Write these cards' commands anew, as deploy.publish does with those of single games."""
+    for path in sorted(models.glob(f"*/{SEVERAL}")):
+        facts = read_json(path)
+        again = commands(labelled(path.parent.name), facts["student"]["settings"])
+        write_card(path.parent, {**facts, "commands": again})
+
+
+def write_card(target: Path, facts: Mapping[str, Any]) -> None:
+    """For programs and for people."""
+    write_json(target / SEVERAL, facts)
+    write_whole(target / "card.md", card_text(target.name, facts).encode())
 
 
 def alone_of(config: PublishManyRun, game: str, student: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -170,8 +190,8 @@ def command(config: PublishManyRun) -> int:
     for game in config.games:
         save_replay(first_episode(game, config.root, scores[game]["protocol"], name), target / f"{game}.replay.npz")
     facts = card(config, reports, scores)
-    write_json(target / SEVERAL, facts)
-    write_whole(target / "card.md", card_text(name, facts).encode())
+    write_card(target, facts)
+    retell(MODELS)
     readme = MODELS.parent / "README.md"
     write_whole(readme, with_results(readme.read_text(), results(MODELS)).encode())
     size = sum(path.stat().st_size for path in target.iterdir())

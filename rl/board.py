@@ -46,11 +46,12 @@ class Board:
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._wall_purge = folder, None
-        self._writer = _writer(folder, None if resume_at is None else resume_at + 1)
-        self._wall_writer: SummaryWriter | None = None  # made when a wall-clock is first told
         if resume_at is not None:
             self._wall_purge = 1 + _forget(folder / "metrics.jsonl", resume_at)
+        # Before TensorBoard's writer: where a folder can't be written, its thread would tell so beside the one error.
         self._lines = (folder / "metrics.jsonl").open("a")
+        self._writer = _writer(folder, None if resume_at is None else resume_at + 1)
+        self._wall_writer: SummaryWriter | None = None  # made when a wall-clock is first told
 
     def write(self, at: int, metrics: Mapping[str, float], wall_s: float | None = None) -> None:
         """Record metrics by tag at x = `at`, scores at `wall_s` too; one that is not yet known (NaN) is left out."""

@@ -39,6 +39,11 @@ def label(games: Sequence[str]) -> str:
     return TEN_LABEL if tuple(games) == TEN else "-".join(games)
 
 
+def labelled(name: str) -> tuple[str, ...]:
+    """The games of a folder's name, in their order."""
+    return TEN if name == TEN_LABEL else tuple(name.split("-"))
+
+
 def find(stage: str, name: str, root: str, models: Path = MODELS) -> Path:
     """The file of a stage (TEACHER, STUDENT, CHIP) for a game; says which one it is."""
     own, shipped = Path(root) / name / stage, models / name / SHIPPED[stage]
@@ -46,7 +51,7 @@ def find(stage: str, name: str, root: str, models: Path = MODELS) -> Path:
         if path.exists():
             print(f"{stage.split('/')[0]}: {path}")
             return path
-    games = list(TEN) if name == TEN_LABEL else name.split("-")
+    games = labelled(name)
     _need_games(games)
     makes = _MAKES[stage].format(",".join(games))
     raise SettingsError(f"{stage.split('/')[0]}: neither {own} nor {shipped} exists; run {makes}")

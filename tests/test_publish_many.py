@@ -20,7 +20,7 @@ from rl.checkpoint import save_policy
 from rl.files import read_json, write_json
 from rl.scores import Score, protocol
 from rl.settings import SettingsError
-from rl.stages import CHIP, STUDENT, TEACHER, TEN, label
+from rl.stages import CHIP, STUDENT, TEACHER, TEN, label, labelled
 
 GAMES = ("Pong", "Breakout")
 MEANS = {"Pong": {"teacher": 19.3, "chip": -0.7}, "Breakout": {"teacher": 101.7, "chip": 51.7}}
@@ -84,6 +84,17 @@ def test_an_equal_student_of_one_game_has_equal_layers(config, tmp_path):
     assert facts["geometric"]["of_alone"] is None
 
 
+def test_cards_of_all_students_of_several_games_tell_their_commands_anew(config, tmp_path):
+    assert command(config) == 0
+    card = tmp_path / "models" / "Pong-Breakout" / SEVERAL
+    facts = read_json(card)
+    assert facts["commands"][1] == "make compile GAMES=Pong,Breakout"
+    write_json(card, facts | {"commands": ["make nothing"]})
+    publish_many.retell(tmp_path / "models")
+    assert read_json(card) == facts
+    assert f"`{facts['commands'][0]}`, `make compile" in card.with_name("card.md").read_text()
+
+
 def test_reports_of_other_models_are_all_named_and_nothing_ships(config, tmp_path):
     spec, _ = load_spec(config.folder / STUDENT)
     save_spec(spec, config.folder / STUDENT, {"teachers": {"Pong": "0" * 64}})
@@ -102,6 +113,7 @@ def test_a_smoke_run_cannot_ship():
 
 def test_the_ten_games_have_a_name_of_their_own():
     assert label(TEN) == "Ten" and label(TEN[:2]) == "BeamRider-Breakout"
+    assert all(labelled(label(games)) == games for games in (TEN, TEN[:3], TEN[4:5], TEN[1::-1]))
 
 
 def test_shares_are_above_random_play_and_what_learned_nothing_divides_nothing():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from hydra import compose, initialize_config_dir
 
+from deploy import publish_many
+from deploy.cards import SEVERAL
 from deploy.publish import commands, composed
 from deploy.remake import ELSEWHERE, arguments, distilling, teaching
 from rl.command import CONF
 from rl.files import read_json
 from rl.gather import leaves
-from rl.stages import MODELS
+from rl.stages import MODELS, labelled
 
 SAID = ["distill.mode=offline", "distill.shift=3", "distill.updates=12000"]
 
@@ -55,6 +57,16 @@ def test_the_commands_on_a_card_give_the_settings_that_it_tells(path):
         made = dict(leaves(composed(stage, *named, *said(line))))
         differs = {key for key, value in leaves(told["settings"]) if made.get(key, value) != value}
         assert {key.rpartition(".")[2] for key in differs} <= ELSEWHERE
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob(f"*/{SEVERAL}")), ids=lambda path: path.parent.name)
+def test_the_commands_on_a_card_of_several_games_give_the_settings_that_it_tells(path):
+    facts, games = read_json(path), labelled(path.parent.name)
+    again = publish_many.commands(games, facts["student"]["settings"])
+    assert facts["commands"] == again, "conf/ is another now: deploy.publish_many.retell writes the cards anew"
+    made = dict(leaves(composed("distill", f"games=[{','.join(games)}]", *said(again[0]))))
+    differs = {key for key, value in leaves(facts["student"]["settings"]) if made.get(key, value) != value}
+    assert {key.rpartition(".")[2] for key in differs} <= ELSEWHERE
 
 
 def test_a_setting_that_is_no_longer_known_is_left_out():
