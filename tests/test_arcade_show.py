@@ -334,6 +334,33 @@ def test_a_clip_under_way_is_whole_when_the_show_ends_or_another_game_begins(tmp
     assert lengths == [6, 6]
 
 
+def test_a_clip_that_is_asked_for_before_the_last_one_was_seen_to_end_is_another(players, tmp_path):
+    desk, wanted = StagedShow(players, tmp_path / "clips", 1, {}).desk, []
+    for on in (True, True):  # asked for twice, by two viewers: one clip
+        desk.obey(Record(on), 7)
+    first = desk.filming(0)
+    for on in (False, True):
+        desk.obey(Record(on), 7)
+    threading.Thread(target=lambda: wanted.append(desk.filming(first)), daemon=True).start()
+    until(lambda: wanted)
+    assert (first, wanted) == (1, [2])
+    desk.obey(Record(False), 7)
+    assert desk.filming(2) == 0
+
+
+def test_two_clips_asked_for_at_once_are_two_files(players, tmp_path):
+    def begin(show):
+        show.ask(Record(True))
+        until(lambda: show.recorder.under_way)
+
+    def again(show):
+        show.ask(Record(False), Record(True))
+        until(lambda: show.desk.state.clips and show.recorder.under_way)
+
+    show, _ = play(players, tmp_path, 14, {4: begin, 9: again})
+    assert [clip.name for clip in sorted(show.recorder.folder.iterdir())] == ["clip-1.mp4", "clip-2.mp4"]
+
+
 def test_a_clip_and_their_number_are_limited(tmp_path):
     recorder, told = Recorder(tmp_path, 30), []
     recorder.full = lambda: told.append(True)

@@ -103,6 +103,7 @@ class Desk:
         self._replay: str | None = None
         self._step_pictures, self._steps = step_pictures, 0
         self._restart, self._closing = False, False
+        self._takes = 0  # clips that were asked for
         self._held: dict[int, frozenset[str]] = {}
         self.ring: Callable[[], None] = lambda: None  # told of every change
 
@@ -146,6 +147,7 @@ class Desk:
             case Restart():
                 self._restart = True
             case Record(on):
+                self._takes += on and not self.state.recording
                 self._tell(recording=on)
             case Hold(keys):
                 self._held = {**self._held, viewer: frozenset(keys)}
@@ -264,11 +266,17 @@ class Desk:
         with self._lock:
             return self._lock.wait_for(lambda: self._wanted() == self._made, timeout_s)
 
-    def filming(self, now: bool) -> bool | None:
-        """Wait until a clip is to begin or, where one is under way `now`, to end; None when the show ends."""
+    def filming(self, now: int) -> int | None:
+        """Wait until another clip is wanted than the one under way `now`; its number, 0: none. None when the show ends.
+
+        By number: whoever ends a clip and asks for the next at once wants two.
+        """
         with self._lock:
-            self._lock.wait_for(lambda: self._closing or self.state.recording != now)
-            return None if self._closing else self.state.recording
+            self._lock.wait_for(lambda: self._closing or self._take() != now)
+            return None if self._closing else self._take()
+
+    def _take(self) -> int:
+        return self._takes if self.state.recording else 0
 
     def filmed(self, clip: Path | None, notice: str = "") -> None:
         """A clip ended, or could not begin or end for the reason in `notice`."""

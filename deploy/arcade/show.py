@@ -210,21 +210,22 @@ class Show:
 
     def film(self) -> None:
         """Begin and end clips, until the show ends; then the last one ends too."""
-        under_way = False
+        under_way = 0
         while (wanted := self.desk.filming(under_way)) is not None:
-            under_way = self._film(wanted)
+            under_way = self._film(wanted, under_way)
         self.recorder.stop()
 
-    def _film(self, wanted: bool) -> bool:
-        """Begin a clip, or end it and tell of it; whether one is under way now."""
+    def _film(self, wanted: int, under_way: int) -> int:
+        """End the clip under way and tell of it, else begin the wanted one; which one is under way now, 0: none."""
         try:
-            if wanted:
-                self.recorder.start()
-                return True
-            self.desk.filmed(self.recorder.stop())
+            if under_way:
+                self.desk.filmed(self.recorder.stop())
+                return 0
+            self.recorder.start()
+            return wanted
         except (OSError, RuntimeError) as error:
             self.desk.filmed(None, str(error))
-        return False
+        return 0
 
     def _grant(self, wish: Wish) -> None:
         now = self.desk.state.round
