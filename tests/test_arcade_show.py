@@ -303,6 +303,12 @@ def test_a_clock_that_is_stopped_stands_still():
     assert own.now() == 9.0
 
 
+def lengths(show):
+    """Pictures of each clip."""
+    films = [av.open(str(clip)) for clip in sorted(show.recorder.folder.iterdir())]
+    return [sum(1 for _ in film.decode(video=0)) for film in films]
+
+
 def test_a_clip_holds_the_pictures_from_its_order_to_its_end(players, tmp_path):
     def wait(show):
         until(lambda: show.recorder.under_way == show.desk.state.recording)
@@ -327,11 +333,23 @@ def test_a_clip_under_way_is_whole_when_the_show_ends_or_another_game_begins(tmp
         assert not show.desk.state.recording
 
     show, _ = play(players, tmp_path, 20, {4: record, 10: change, 14: record})
-    lengths = []
-    for clip in sorted(show.recorder.folder.iterdir()):
-        with av.open(str(clip)) as film:
-            lengths.append(sum(1 for _ in film.decode(video=0)))
-    assert lengths == [6, 6]
+    assert lengths(show) == [6, 6]
+
+
+def test_a_clip_asked_for_between_a_change_of_game_and_its_first_picture_is_of_the_new_game(tmp_path):
+    players = stock(tmp_path / "runs", ("Pong", "Breakout"))
+
+    def record(show):
+        show.ask(Record(True))
+        until(lambda: show.recorder.under_way)
+
+    def change_and_record(show):
+        show.ask(SetGame("Breakout"))  # granted, and the loop still in the gate of the round before
+        until(lambda: show.desk.state.clips)
+        record(show)
+
+    show, _ = play(players, tmp_path, 20, {4: record, 10: change_and_record})
+    assert lengths(show) == [6, 10]
 
 
 def test_a_clip_that_is_asked_for_before_the_last_one_was_seen_to_end_is_another(players, tmp_path):
@@ -364,12 +382,12 @@ def test_two_clips_asked_for_at_once_are_two_files(players, tmp_path):
 def test_a_clip_and_their_number_are_limited(tmp_path):
     recorder, told = Recorder(tmp_path, 30), []
     recorder.full = lambda: told.append(True)
-    recorder.start()
+    recorder.start(0)
     recorder.stop()
     assert not list(tmp_path.iterdir()), "a clip without a picture leaves no file"
     recorder._begun = MOST_CLIPS
     with pytest.raises(RuntimeError, match=r"^clip: found 50, allowed 50 of one show; begin another show$"):
-        recorder.start()
+        recorder.start(0)
     recorder._begun, recorder._shown = 0, MOST_PICTURES - 1
     recorder.show(None)
     assert not told, "nothing is under way"

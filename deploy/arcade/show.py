@@ -86,7 +86,7 @@ class Stage:
     def begin(self, round_: Round) -> None:
         """The pictures that follow are of this round."""
         if self._round is not round_:
-            self._recorder.cut()
+            self._recorder.cut(round_.number)
         self._round, self._last = round_, None
 
     def keys(self) -> frozenset[str]:
@@ -221,7 +221,7 @@ class Show:
             if under_way:
                 self.desk.filmed(self.recorder.stop())
                 return 0
-            self.recorder.start()
+            self.recorder.start(self.desk.state.round.number)
             return wanted
         except (OSError, RuntimeError) as error:
             self.desk.filmed(None, str(error))
