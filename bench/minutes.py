@@ -39,6 +39,7 @@ class Sprint:
             f"teacher.epsilon_decay_frames={self.frames // 6}",
             f"teacher.eval_frames={self.frames}",
             "teacher.eval_episodes=1",
+            "teacher.confirm_episodes=0",
             "teacher.stop_score=null",
             "teacher.report_episodes=30",
         )

@@ -16,6 +16,7 @@ ELSEWHERE = {"root", "alone", "device", "checkpoint_s", "log_updates", "threads"
 
 # What a setting was before there was one: reports of that time do not tell it.
 BEFORE = {
+    "teacher.confirm_episodes": 0,
     "teacher.agent.prioritised": False,
     "teacher.agent.quantiles": 1,
     "teacher.agent.dueling": False,

@@ -33,7 +33,7 @@ def held(config: TeacherRun) -> dict[str, int]:
         # A segment of a checkpoint, twice: read while the one before is put back.
         row = ROW_BYTES if device_of(own) == CPU else ROW_BYTES - FRAME_BYTES  # a GPU holds the frames itself
         parts |= {"replay": rows * row, "checkpoints": 2 * min(rows, SEGMENT_ROWS) * ROW_BYTES}
-    parts["games"] = (own.envs + max(own.eval_episodes, own.report_episodes)) * GAME_BYTES
+    parts["games"] = (own.envs + max(own.eval_episodes, own.confirm_episodes, own.report_episodes)) * GAME_BYTES
     return dict(sorted(parts.items(), key=lambda part: -part[1])) | {"program": PROGRAM_BYTES}
 
 

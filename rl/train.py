@@ -27,8 +27,9 @@ from rl.frames import Frames
 from rl.holding import need_room
 from rl.manifest import versions
 from rl.parallel import team
+from rl.scores import Score
 from rl.sweep import run_or_sweep
-from rl.trainer import TeacherRun, Trainer
+from rl.trainer import TeacherRun, TeacherSettings, Trainer
 
 LOG_FRAMES = 40_000  # between two lines of metrics
 
@@ -47,7 +48,7 @@ def train(config: TeacherRun, trainer: Trainer, board: Board, folder: Path, stop
             ticker.show(trainer.frames, progress(trainer))
             if trainer.frames >= next_eval:
                 next_eval, judged = next_eval + own.eval_frames, trainer.frames
-                score = _keep_best(trainer, board, folder, own.eval_episodes)
+                score = _keep_best(trainer, board, folder, own)
                 ticker.say(f"{trainer.frames / 1e6:.2f}M frames: evaluation {score:.1f}, best {trainer.best:.1f}")
                 enough = _reached(score, own.stop_score)
             late = time.monotonic() - saved_s >= own.checkpoint_s
@@ -58,7 +59,7 @@ def train(config: TeacherRun, trainer: Trainer, board: Board, folder: Path, stop
     log.write()
     stop.signal = stop.signal or halt
     if not stop and not enough and trainer.frames != judged:  # the last word of the schedule counts too
-        _keep_best(trainer, board, folder, own.eval_episodes)
+        _keep_best(trainer, board, folder, own)
     _save(trainer, board)
     return not stop
 
@@ -125,17 +126,27 @@ def _reached(score: float | None, enough: float | None) -> bool:
     return score is not None and enough is not None and score >= enough
 
 
-def _keep_best(trainer: Trainer, board: Board, folder: Path, episodes: int) -> float:
-    score = trainer.evaluate(episodes)
+def _keep_best(trainer: Trainer, board: Board, folder: Path, own: TeacherSettings) -> float:
+    """Evaluate, and keep what beats the best; the score. The best of many short evaluations is the luckiest: where one
+    beats the best, other episodes say what the policy is worth, and those alone are compared."""
+    score = trainer.evaluate(own.eval_episodes)
     low, high = score.interval
-    board.write(trainer.frames, {"eval/mean_reward": score.mean, "eval/low": low, "eval/high": high}, trainer.wall_s)
-    if trainer.best is None or score.mean > trainer.best:
+    tags = {"eval/mean_reward": score.mean, "eval/low": low, "eval/high": high}
+    if own.confirm_episodes and _beats(score, trainer):
+        score = trainer.evaluate(own.confirm_episodes, first=own.eval_episodes)
+        tags["eval/confirmed"] = score.mean
+    board.write(trainer.frames, tags, trainer.wall_s)
+    if _beats(score, trainer):
         trainer.best = score.mean
         save_policy(trainer.policy(score), folder / "policy.safetensors")
         clip = trainer.film()
         board.clip(trainer.frames, "clip/best", clip.pictures, clip.period_s)
     board.flush()
     return score.mean
+
+
+def _beats(score: Score, trainer: Trainer) -> bool:
+    return trainer.best is None or score.mean > trainer.best
 
 
 def report(config: TeacherRun, trainer: Trainer, folder: Path) -> dict[str, Any]:
@@ -149,7 +160,8 @@ def report(config: TeacherRun, trainer: Trainer, folder: Path) -> dict[str, Any]
         with torch.no_grad():
             return network(torch.from_numpy(stacks)).argmax(dim=1).numpy()  # type: ignore[no-any-return]
 
-    score = trainer.evaluate(config.teacher.report_episodes, act)
+    own = config.teacher
+    score = trainer.evaluate(own.report_episodes, act, own.eval_episodes + own.confirm_episodes)  # none that chose it
     facts = {
         "what": "teacher",
         "game": config.name,

@@ -58,6 +58,7 @@ class TeacherSettings:
     checkpoint_s: float
     eval_frames: int
     eval_episodes: int
+    confirm_episodes: int  # 0: the evaluation is enough
     stop_score: float | None
     report_episodes: int
     network: NetworkSettings
@@ -71,6 +72,7 @@ class TeacherSettings:
         need(self.algo in ALGOS, "teacher.algo", self.algo, " or ".join(ALGOS))
         need(self.env_threads >= 0, "teacher.env_threads", self.env_threads, "0 (by the device) or more")
         need(self.device in DEVICES, "teacher.device", self.device, ", ".join(DEVICES))
+        need(self.confirm_episodes >= 0, "teacher.confirm_episodes", self.confirm_episodes, "0 (none) or more")
         need(self.seed >= 0, "teacher.seed", self.seed, "0 or more")
         need(self.stray_steps >= 1, "teacher.stray_steps", self.stray_steps, "1 or more")
         need(0 <= self.epsilon_final <= 1, "teacher.epsilon_final", self.epsilon_final, "0 to 1")
@@ -319,15 +321,15 @@ class Trainer:
         self._shares = dict.fromkeys(self._shares, 0.0)
         return shares
 
-    def evaluate(self, episodes: int, act: Any = None) -> Score:
-        """Score the policy as it stands (or another) on seeds that training never uses."""
-        start, rules = time.monotonic(), self._rules(episodes)
+    def evaluate(self, episodes: int, act: Any = None, first: int = 0) -> Score:
+        """Score the policy as it stands (or another) on seeds that training never uses, from number `first` on."""
+        start, rules = time.monotonic(), self._rules(episodes, first)
         score = evaluate(act or self._agent.act, self._config.name, rules, self._env_threads, "teacher")
         self._wall_s += time.monotonic() - start
         return score
 
-    def _rules(self, episodes: int) -> Protocol:
-        seed = 1_000_003 * self._own.seed % SEEDS
+    def _rules(self, episodes: int, first: int = 0) -> Protocol:
+        seed = (1_000_003 * self._own.seed + first) % SEEDS
         return Protocol("nature", self._config.env, self._own.epsilon_final, episodes, seed)
 
     def film(self) -> Clip:

@@ -204,6 +204,7 @@ def test_a_fault_under_way_ends_the_run_and_what_was_saved_goes_on(tmp_path, mon
     [
         ({"envs": 0}, r"^teacher\.envs: found 0, allowed 1 or more$"),
         ({"report_episodes": 0}, r"^teacher\.report_episodes: found 0"),
+        ({"confirm_episodes": -1}, r"^teacher\.confirm_episodes: found -1, allowed 0 \(none\) or more$"),
         ({"seed": -1}, r"^teacher\.seed: found -1, allowed 0 or more$"),
         ({"stray_steps": 0}, r"^teacher\.stray_steps: found 0, allowed 1 or more$"),
         ({"epsilon_final": 1.5}, r"^teacher\.epsilon_final: found 1\.5, allowed 0 to 1$"),

@@ -126,7 +126,7 @@ def test_a_short_run_has_a_curve(tmp_path):
 
 def test_an_evaluation_is_told_with_its_interval(tmp_path, monkeypatch):
     score = scored(1.0, 2.0, 6.0)
-    monkeypatch.setattr(Trainer, "evaluate", lambda self, episodes, act=None: score)
+    monkeypatch.setattr(Trainer, "evaluate", lambda self, episodes, act=None, first=0: score)
     made = trained(tmp_path, train_frames=400)
     line = lines(tmp_path)[-1]
     low, high = score.interval
@@ -141,13 +141,30 @@ def test_an_evaluation_is_told_with_its_interval(tmp_path, monkeypatch):
 
 def test_each_new_best_is_filmed_and_no_other_evaluation(tmp_path, monkeypatch):
     scores = iter((2.0, 2.0, 1.0, 5.0))
-    monkeypatch.setattr(Trainer, "evaluate", lambda self, episodes, act=None: scored(next(scores)))
+    monkeypatch.setattr(Trainer, "evaluate", lambda self, episodes, act=None, first=0: scored(next(scores)))
     trained(tmp_path, train_frames=700, eval_frames=200)
     events = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
     clips = events.Images("clip/best")
     assert [clip.step for clip in clips] == [200, 704]
     assert all(clip.encoded_image_string.startswith(b"GIF89a") for clip in clips)
     assert {(clip.width, clip.height) for clip in clips} == {(160, 210)}
+
+
+def test_a_policy_that_beats_the_best_must_do_so_in_other_episodes_too(tmp_path, monkeypatch):
+    scores, asked = iter((9.0, 3.0, 8.0, 4.0, 3.0, 7.0, 2.0, 5.0, 6.0)), []
+
+    def evaluate(self, episodes, act=None, first=0):
+        asked.append((episodes, first))
+        return scored(next(scores))
+
+    monkeypatch.setattr(Trainer, "evaluate", evaluate)
+    made = trained(tmp_path, train_frames=1_000, eval_frames=200, eval_episodes=2, confirm_episodes=5)
+    told = {line["at"]: (line["eval/mean_reward"], line.get("eval/confirmed")) for line in lines(tmp_path)
+            if "eval/mean_reward" in line}  # fmt: skip
+    assert told == {200: (9, 3), 400: (8, 4), 600: (3, None), 800: (7, 2), 1000: (5, 6)}
+    assert made.best == 6.0
+    one, other = [(2, 0)], [(2, 0), (5, 2)]  # (episodes, number of the first one)
+    assert asked == other + other + one + other + other
 
 
 def test_a_budget_that_ends_with_an_evaluation_has_no_second_one(tmp_path):

@@ -103,6 +103,7 @@ def teacher(root: Path, env: EnvSettings | None = None, **changes: Any) -> Teach
         checkpoint_s=1e9,
         eval_frames=1_000_000,
         eval_episodes=1,
+        confirm_episodes=0,
         stop_score=None,
         report_episodes=2,
         network=TINY_NET,
