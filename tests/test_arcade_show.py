@@ -305,8 +305,11 @@ def test_a_clock_that_is_stopped_stands_still():
 
 def lengths(show):
     """Pictures of each clip."""
-    films = [av.open(str(clip)) for clip in sorted(show.recorder.folder.iterdir())]
-    return [sum(1 for _ in film.decode(video=0)) for film in films]
+    found = []
+    for clip in sorted(show.recorder.folder.iterdir()):
+        with av.open(str(clip)) as film:
+            found.append(sum(1 for _ in film.decode(video=0)))
+    return found
 
 
 def test_a_clip_holds_the_pictures_from_its_order_to_its_end(players, tmp_path):

@@ -13,7 +13,7 @@ from rl.board import BY_WALL, Board
 from rl.charts import TRAINING
 from rl.command import Stop
 from rl.scores import Protocol, Score
-from rl.train import Log, progress, train
+from rl.train import Log, progress, report, train
 from rl.trainer import Trainer
 from tests.training_cases import NATURE, TINY_AGENT, taped_replay, teacher
 
@@ -165,6 +165,15 @@ def test_a_policy_that_beats_the_best_must_do_so_in_other_episodes_too(tmp_path,
     assert made.best == 6.0
     one, other = [(2, 0)], [(2, 0), (5, 2)]  # (episodes, number of the first one)
     assert asked == other + other + one + other + other
+
+
+def test_a_report_scores_in_episodes_that_chose_nothing(tmp_path, monkeypatch):
+    made = trained(tmp_path, train_frames=400, eval_episodes=2, confirm_episodes=5)
+    plain, asked = made.evaluate, []
+    monkeypatch.setattr(made, "evaluate", lambda *args: asked.append(args) or plain(*args))
+    told = report(teacher(tmp_path, eval_episodes=2, confirm_episodes=5, report_episodes=3), made, tmp_path)
+    ((episodes, _, first),) = asked
+    assert (episodes, first) == (3, 7) and len(told["score"]["returns"]) == 3
 
 
 def test_a_budget_that_ends_with_an_evaluation_has_no_second_one(tmp_path):
