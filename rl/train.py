@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rl.board import Board, Ticker
 from rl.charts import TRAINING
-from rl.checkpoint import load_policy, save_policy
+from rl.checkpoint import PolicyCheckpoint, load_policy, save_policy
 from rl.command import Stop, launch, only_one, settings
 from rl.files import tidy, write_json
 from rl.frames import Frames
@@ -38,6 +38,7 @@ def train(config: TeacherRun, trainer: Trainer, board: Board, folder: Path, stop
     """Run to the end of the budget, to the score that is enough, or to a signal; True when the job is done."""
     own, agree = config.teacher, trainer.team.agree
     board.charts(TRAINING)
+    _confirm_kept(trainer, folder, own)
     saved_s, next_eval = time.monotonic(), (trainer.frames // own.eval_frames + 1) * own.eval_frames
     judged = -1
     halt, enough = agree(stop.signal, _reached(trainer.best, own.stop_score))
@@ -149,19 +150,41 @@ def _beats(score: Score, trainer: Trainer) -> bool:
     return trainer.best is None or score.mean > trainer.best
 
 
-def report(config: TeacherRun, trainer: Trainer, folder: Path) -> dict[str, Any]:
-    """Score the policy that was kept, as it will be used: float16 parameters, float32 arithmetic."""
-    if not (folder / "policy.safetensors").exists():
-        save_policy(trainer.policy(trainer.evaluate(config.teacher.eval_episodes)), folder / "policy.safetensors")
-    policy = load_policy(folder / "policy.safetensors")
+def _confirm_kept(trainer: Trainer, folder: Path, own: TeacherSettings) -> None:
+    """What a run kept by fewer episodes than confirm now, by luck then, plays as many before others are held to it."""
+    path = folder / "policy.safetensors"
+    if trainer.best is None or not path.exists():
+        return
+    kept = load_policy(path)
+    seen = len(kept.training["score"]["returns"])
+    if seen >= own.confirm_episodes:
+        return
+    score = trainer.evaluate(own.confirm_episodes, _player(kept), own.eval_episodes)
+    print(
+        f"{path}: kept for {trainer.best:.1f} by {seen} episodes, is {score.mean:.1f} by {own.confirm_episodes} others"
+    )
+    trainer.best = score.mean
+    save_policy(replace(kept, training=kept.training | {"score": score.to_json()}), path)
+
+
+def _player(policy: PolicyCheckpoint) -> Callable[[Frames], NDArray[np.int64]]:
     network = policy.build()
 
     def act(stacks: Frames) -> NDArray[np.int64]:
         with torch.no_grad():
             return network(torch.from_numpy(stacks)).argmax(dim=1).numpy()  # type: ignore[no-any-return]
 
+    return act
+
+
+def report(config: TeacherRun, trainer: Trainer, folder: Path) -> dict[str, Any]:
+    """Score the policy that was kept, as it will be used: float16 parameters, float32 arithmetic."""
+    if not (folder / "policy.safetensors").exists():
+        save_policy(trainer.policy(trainer.evaluate(config.teacher.eval_episodes)), folder / "policy.safetensors")
+    policy = load_policy(folder / "policy.safetensors")
     own = config.teacher
-    score = trainer.evaluate(own.report_episodes, act, own.eval_episodes + own.confirm_episodes)  # none that chose it
+    first = own.eval_episodes + own.confirm_episodes  # none that chose it
+    score = trainer.evaluate(own.report_episodes, _player(policy), first)
     facts = {
         "what": "teacher",
         "game": config.name,

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rl.board import BY_WALL, Board
 from rl.charts import TRAINING
+from rl.checkpoint import load_policy
 from rl.command import Stop
 from rl.scores import Protocol, Score
 from rl.train import Log, progress, report, train
@@ -165,6 +166,27 @@ def test_a_policy_that_beats_the_best_must_do_so_in_other_episodes_too(tmp_path,
     assert made.best == 6.0
     one, other = [(2, 0)], [(2, 0), (5, 2)]  # (episodes, number of the first one)
     assert asked == other + other + one + other + other
+
+
+def test_what_was_kept_by_few_episodes_must_be_worth_it_in_as_many_as_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Trainer, "evaluate", lambda self, episodes, act=None, first=0: scored(9.0, 7.0))
+    before = trained(tmp_path, train_frames=400)
+    assert before.best == 8.0
+    kept, asked = load_policy(tmp_path / "policy.safetensors"), []
+
+    def evaluate(self, episodes, act=None, first=0):
+        asked.append((episodes, first, act is not None))
+        return scored(*[2.0] * episodes)
+
+    monkeypatch.setattr(Trainer, "evaluate", evaluate)
+    again = trained(tmp_path, train_frames=400, eval_episodes=2, confirm_episodes=5)
+    assert again.best == 2.0 and asked[0] == (5, 2, True)
+    assert "kept for 8.0 by 2 episodes, is 2.0 by 5 others" in capsys.readouterr().out
+    now = load_policy(tmp_path / "policy.safetensors")
+    assert now.digest == kept.digest and now.training == kept.training | {"score": scored(*[2.0] * 5).to_json()}
+    asked.clear()
+    trained(tmp_path, train_frames=400, eval_episodes=2, confirm_episodes=5)
+    assert (5, 2, True) not in asked, "asked once"
 
 
 def test_a_report_scores_in_episodes_that_chose_nothing(tmp_path, monkeypatch):
