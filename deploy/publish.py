@@ -1,6 +1,6 @@
 """make publish: what a run made becomes what ships, with a card made from its reports and from nothing else.
 
-A teacher may ship before it has a student.
+A teacher may ship before it has a student; its integers may join what ships.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from omegaconf import DictConfig, OmegaConf
 from deploy.cards import energy_of, first_episode, results, with_results
 from deploy.compiled import load_compiled
 from deploy.gather import joules
-from deploy.integer_spec import load_integers
+from deploy.integer_card import (
+    INTEGERS,
+    identities,
+    integer_commands,
+    integer_lines,
+    integer_reports,
+    integers_of,
+    joined,
+    need_same,
+    player_of,
+)
 from deploy.remake import distilling, finetuning, teaching
 from deploy.replay import save_replay
 from deploy.replaying import REPLAY
@@ -30,10 +40,10 @@ from rl.command import CONF, launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
 from rl.scores import points
 from rl.settings import SettingsError
-from rl.stages import CHIP, INT4, INT8, MODELS, SHIPPED, STUDENT, TEACHER
+from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER
 
 ALWAYS, OF_STUDENT = ("teacher", "score/nature"), ("rollouts", "student", "chip")
-INTEGERS = (INT8, INT4)
+SCORES = ("mean", "low", "high", "median", "std", "human_normalised", "of_teacher", "returns")
 OF_A_STUDENT = ("spec", "updates", "wall_s", "settings", "origin", "finetuned")  # the last if it learned on by play
 
 
@@ -56,15 +66,11 @@ def need_whole(run_folder: Path, reports: Mapping[str, Any]) -> None:
         told["student's teacher"] = (origin["teachers"][policy.game], policy.digest)
         told["student/report.json"] = (reports["student"]["spec"], spec.digest)
         told["chip/report.json"] = (reports["chip"]["graph"], compiled.digest)
-    for stage in shipping(reports):
-        if stage in INTEGERS:
-            _, own = load_integers(run_folder / stage)
-            told[f"{stage}'s teacher"] = (own["teacher"], policy.digest)
+    told |= identities(run_folder, reports, policy.digest)
+    for stage in (stage for stage in shipping(reports) if stage not in INTEGERS):
         found = digest((run_folder / stage).read_bytes())
         told[f"score/nature/report.json, {stage}"] = (reports["score/nature"]["models"].get(stage, "none"), found)
-    wrong = [f"{name}: {said[:12]}, the file is {found[:12]}" for name, (said, found) in told.items() if said != found]
-    if wrong:
-        raise SettingsError(f"{run_folder}: reports of other models; run the stages again\n" + "\n".join(wrong))
+    need_same(run_folder, told)
 
 
 def need_no_chip(target: Path) -> None:
@@ -79,7 +85,8 @@ def need_no_chip(target: Path) -> None:
 def reports_of(run_folder: Path) -> dict[str, Any]:
     """What a run's stages report, by stage: its student's only once that is done."""
     done = (run_folder / "student" / "report.json").exists()
-    return {name: read_json(run_folder / name / "report.json") for name in (*ALWAYS, *(OF_STUDENT if done else ()))}
+    found = {name: read_json(run_folder / name / "report.json") for name in (*ALWAYS, *(OF_STUDENT if done else ()))}
+    return found | integer_reports(run_folder, found["score/nature"])
 
 
 def shipping(reports: Mapping[str, Any]) -> tuple[str, ...]:
@@ -91,22 +98,22 @@ def shipping(reports: Mapping[str, Any]) -> tuple[str, ...]:
 def card(game: str, reports: Mapping[str, Any]) -> dict[str, Any]:
     """What there is to know of a shipped game, from its reports."""
     score = reports["score/nature"]
-    keep = ("mean", "low", "high", "median", "std", "human_normalised", "of_teacher", "returns")
     teacher = reports["teacher"]
-    return {
+    made = {
         "game": game,
         "protocol": score["protocol"],
-        "scores": {player: {k: facts[k] for k in keep} for player, facts in scores_of(reports)},
+        "scores": {player: {k: facts[k] for k in SCORES} for player, facts in scores_of(reports)},
         "teacher": {k: teacher[k] for k in ("policy", "policy_frames", "frames", "wall_s", "settings")},
         **(of_student(reports) if "student" in reports else {}),
+        **integers_of(reports),
         "versions": score["versions"],
-        "commands": list(commands(game, reports)),
     }
+    return made | {"commands": list(commands(made))}
 
 
 def scores_of(reports: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Players and their scores; without a student, of what ships alone: an earlier student's may stand beside them."""
-    ships = {stage.partition("/")[0] for stage in shipping(reports)}
+    ships = {player_of(stage) for stage in shipping(reports)}
     for player, facts in reports["score/nature"]["scores"].items():
         if "student" in reports or player in ships:
             yield player, facts
@@ -129,24 +136,26 @@ def composed(stage: str, *named: str) -> dict[str, Any]:
         return OmegaConf.to_container(compose(stage, list(named)), resolve=True)  # type: ignore[return-value]
 
 
-def commands(game: str, reports: Mapping[str, Any]) -> Iterator[str]:
-    """The commands that made it; `reports` or a card, which tells the same settings."""
-    yield teaching(game, reports["teacher"]["settings"], composed)
-    if "student" not in reports:
+def commands(card: Mapping[str, Any]) -> Iterator[str]:
+    """The commands that made what a card tells of."""
+    game = card["game"]
+    yield teaching(game, card["teacher"]["settings"], composed)
+    if "student" not in card:
         yield f"make score GAME={game} ARGS=score.players=[teacher]"
-        return
-    yield f"make rollouts GAME={game}"
-    yield distilling(f"GAME={game}", reports["student"]["settings"], composed)
-    if "finetuned" in reports["student"]:
-        yield finetuning(game, reports["student"]["finetuned"]["settings"], composed)
-    yield from (f"make {stage} GAME={game}" for stage in ("compile", "score"))
+    else:
+        yield f"make rollouts GAME={game}"
+        yield distilling(f"GAME={game}", card["student"]["settings"], composed)
+        if "finetuned" in card["student"]:
+            yield finetuning(game, card["student"]["finetuned"]["settings"], composed)
+        yield from (f"make {stage} GAME={game}" for stage in ("compile", "score"))
+    yield from integer_commands(card, composed)
 
 
 def retell(models: Path) -> None:
     """Write every card's commands anew: what they need not say is as conf/ is now, not as it was then."""
     for path in sorted(models.glob("*/card.json")):
         facts = read_json(path)
-        write_card(path.parent, {**facts, "commands": list(commands(facts["game"], facts))})
+        write_card(path.parent, {**facts, "commands": list(commands(facts))})
 
 
 def write_card(target: Path, facts: Mapping[str, Any]) -> None:
@@ -174,6 +183,7 @@ def card_text(facts: Mapping[str, Any]) -> str:
         f"- teacher: {teacher['policy_frames']:,} frames, {teacher['wall_s'] / 60:.0f} minutes on "
         f"{facts['versions'].get('cpus', 2)} cores; digest `{teacher['policy'][:16]}`",
         *(_student_lines(facts) if "student" in facts else ()),
+        *integer_lines(facts),
         "",
         "Made by: " + ", ".join(f"`{command}`" for command in facts["commands"]) + ".",
     ]
@@ -205,21 +215,39 @@ def _energy(chip: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def command(config: PublishRun) -> int:
-    if "smoke" in Path(config.root).parts:
-        raise SettingsError(f"root: found {config.root}, a smoke run; what ships must come from a whole one")
-    folder, target = Path(config.root) / config.name, MODELS / config.name
+def publish_whole(config: PublishRun, folder: Path, target: Path) -> dict[str, Any]:
+    """A run's models to what ships; their card."""
     reports = reports_of(folder)
     need_whole(folder, reports)
     if "student" not in reports:
         need_no_chip(target)
     for stage in shipping(reports):
         write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
+    for stage in set(INTEGERS) - set(shipping(reports)):
+        (target / SHIPPED[stage]).unlink(missing_ok=True)  # of a teacher that ships no more
     facts = card(config.name, reports)
     if "student" in reports:
         replay = first_episode(config.name, config.root, reports["score/nature"]["protocol"])
         save_replay(replay, target / REPLAY)
         facts["chip"]["energy"] = energy_of(replay, config.root)
+    return facts
+
+
+def publish_integers(folder: Path, target: Path) -> dict[str, Any]:
+    """Integers of a teacher that ships, from a run that has them alone; the card with them."""
+    facts = joined(read_json(target / "card.json"), folder, SCORES)
+    for stage in INTEGERS:
+        if player_of(stage) in facts["integers"] and (folder / stage).exists():
+            write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
+    return facts | {"commands": list(commands(facts))}
+
+
+def command(config: PublishRun) -> int:
+    if "smoke" in Path(config.root).parts:
+        raise SettingsError(f"root: found {config.root}, a smoke run; what ships must come from a whole one")
+    folder, target = Path(config.root) / config.name, MODELS / config.name
+    alone = (target / "card.json").exists() and not (folder / "teacher").exists()
+    facts = publish_integers(folder, target) if alone else publish_whole(config, folder, target)
     write_card(target, facts)
     retell(MODELS)
     readme = MODELS.parent / "README.md"

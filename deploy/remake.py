@@ -12,7 +12,17 @@ from rl.gather import leaves
 Composed = Callable[..., dict[str, Any]]  # (stage, what is said beside...) -> its settings
 STUDENTS = Path(__file__).parents[1] / "conf" / "student"
 # Where files lie and how a machine shares its work: what is made is the same.
-ELSEWHERE = {"root", "alone", "device", "checkpoint_s", "log_updates", "threads", "learner_threads", "env_threads"}
+ELSEWHERE = {
+    "root",
+    "alone",
+    "device",
+    "checkpoint_s",
+    "log_updates",
+    "threads",
+    "learner_threads",
+    "env_threads",
+    "torch_threads",
+}
 
 # What a setting was before there was one: reports of that time do not tell it.
 BEFORE = {
@@ -61,6 +71,13 @@ def finetuning(game: str, found: Mapping[str, Any], composed: Composed) -> str:
     return _line(
         f"make finetune GAME={game}", arguments(found, composed("finetune", f"game={game}", f"name={game}"), {})
     )
+
+
+def fine_tuning(game: str, found: Mapping[str, Any], composed: Composed) -> str:
+    """The same of a teacher's integers."""
+    bits = found["integers"]["bits"]
+    own = composed("integers", f"game={game}", f"name={game}", f"bits=int{bits}")
+    return _line(f"make integers GAME={game} BITS={bits}", arguments(found, own, {}))
 
 
 def distilling(games: str, found: Mapping[str, Any], composed: Composed) -> str:

@@ -113,12 +113,17 @@ def report(
     }
 
 
-def share_of(score: Score, teacher: Score | None) -> float | None:
-    """(score - random) / (teacher - random), where random is published and the teacher beats it."""
-    if teacher is None or score.game not in REFERENCE:
+def of_teacher(game: str, mean: float, teacher: float) -> float | None:
+    """(mean - random) / (teacher - random), where random is published and the teacher beats it."""
+    if game not in REFERENCE:
         return None
-    gain = teacher.mean - REFERENCE[score.game][0]
-    return (score.mean - REFERENCE[score.game][0]) / gain if gain > 0 else None
+    gain = teacher - REFERENCE[game][0]
+    return (mean - REFERENCE[game][0]) / gain if gain > 0 else None
+
+
+def share_of(score: Score, teacher: Score | None) -> float | None:
+    """`of_teacher` of a score; None where there is no teacher's."""
+    return None if teacher is None else of_teacher(score.game, score.mean, teacher.mean)
 
 
 def table(scores: Sequence[Score], teacher: Score | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from deploy.build import BuildRun, ChipSettings
 from deploy.build import command as build
 from deploy.cards import END, START, results, with_results
 from deploy.compiled import load_compiled
+from deploy.integer_spec import load_integers
 from deploy.publish import PublishRun, command, composed
 from deploy.replay import load_replay
 from deploy.score import model_digests
@@ -21,7 +23,7 @@ from rl.checkpoint import load_policy
 from rl.files import read_json, write_json
 from rl.scores import Score, protocol
 from rl.settings import SettingsError
-from rl.stages import CHIP, SHIPPED, STUDENT, TEACHER
+from rl.stages import CHIP, INT4, INT8, SHIPPED, STUDENT, TEACHER
 
 RETURNS = {"teacher": (19.0, 21.0), "student": (17.0, 20.0), "chip": (17.0, 20.0)}
 
@@ -137,6 +139,117 @@ def test_a_student_that_learned_on_by_play_says_so(run_folder, tmp_path):
     card, text = (tmp_path / "ships/models/Pong" / name for name in ("card.json", "card.md"))
     assert read_json(card)["commands"][3] == 'make finetune GAME=Pong ARGS="finetune.updates=900"'
     assert "77 updates, 1 minutes, then 900 by play, 2 minutes; digest" in text.read_text()
+
+
+def add_integers(folder: Path, *bits: int) -> None:
+    """Integers that were fine-tuned and scored: 15 and 20 points."""
+    path = folder / "score/nature/report.json"
+    facts = read_json(path)
+    for own in bits:
+        stage, player = {8: (INT8, "int8"), 4: (INT4, "int4")}[own]
+        spec, origin = load_integers(folder / stage)
+        exam = {"integers/agreement": 0.875}
+        told = {"bits": own, "spec": spec.digest, "bytes": 1_500_000, "multiply_adds": 2_340_000, "updates": 99}
+        made = {
+            "wall_s": 300.0,
+            "settings": {"integers": {"bits": own, "epochs": 3}},
+            "origin": origin | {"exam": exam},
+        }
+        write_json(folder / player / "report.json", told | made)
+        score = Score("Pong", player, protocol("nature", 2, 5000), (15.0, 20.0))
+        facts["scores"][player] = score.to_json() | {"of_teacher": None}
+        facts["models"] |= model_digests("Pong", str(folder.parent), (player,))
+    write_json(path, facts)
+
+
+def leave_integers(folder: Path, *bits: int) -> None:
+    """As a run is that has integers alone, of a teacher that ships."""
+    for name in ("teacher", "student", "chip", "rollouts"):
+        shutil.rmtree(folder / name)
+    path = folder / "score/nature/report.json"
+    write_json(path, read_json(path) | {"scores": {}, "models": {}})
+    add_integers(folder, *bits)
+
+
+def test_integers_ship_with_their_scores_sizes_and_commands(run_folder, tmp_path):
+    add_integers(run_folder, 8, 4)
+    assert command(publish_run(run_folder)) == 0
+    ships = tmp_path / "ships/models/Pong"
+    card, text = read_json(ships / "card.json"), (ships / "card.md").read_text()
+    assert {name: (own["bits"], own["updates"]) for name, own in card["integers"].items()} == {
+        "int8": (8, 99),
+        "int4": (4, 99),
+    }
+    assert card["commands"][-3:] == [
+        'make integers GAME=Pong BITS=8 ARGS="integers.epochs=3"',
+        'make integers GAME=Pong BITS=4 ARGS="integers.epochs=3"',
+        "make score GAME=Pong ARGS=score.players=[int8,int4]",
+    ]
+    assert "| int4 | 17.50 |" in text
+    assert "- 4 bits: 1.50 MB, 2.3 M multiply-adds a decision, agreement with the teacher 0.875; 99 updates" in text
+    assert "| game | teacher | student | 8-bit | 4-bit | chip |" in (tmp_path / "ships/README.md").read_text()
+    assert (ships / "int4.npz").read_bytes() == (run_folder / INT4).read_bytes()
+
+
+def test_integers_of_a_teacher_that_ships_no_more_go_with_it(run_folder, tmp_path):
+    score = (run_folder / "score/nature/report.json").read_bytes()
+    add_integers(run_folder, 8)
+    command(publish_run(run_folder))
+    (run_folder / "score/nature/report.json").write_bytes(score)
+    command(publish_run(run_folder))
+    ships = tmp_path / "ships/models/Pong"
+    assert "integers" not in read_json(ships / "card.json") and not (ships / "int8.npz").exists()
+
+
+def test_integers_alone_join_what_ships(run_folder, tmp_path):
+    add_integers(run_folder, 8)
+    command(publish_run(run_folder))
+    ships = tmp_path / "ships/models/Pong"
+    before, files = read_json(ships / "card.json"), {path.name: path.read_bytes() for path in ships.iterdir()}
+    leave_integers(run_folder, 4)
+    assert command(publish_run(run_folder)) == 0
+    card = read_json(ships / "card.json")
+    assert set(card["scores"]) == {"teacher", "student", "chip", "int8", "int4"}
+    assert card["scores"]["int4"]["of_teacher"] == pytest.approx((17.5 + 20.7) / (20 + 20.7))
+    assert set(card["integers"]) == {"int8", "int4"}
+    assert {key: card[key] for key in ("teacher", "student", "chip")} == {
+        key: before[key] for key in ("teacher", "student", "chip")
+    }
+    same = set(files) - {"card.json", "card.md"}
+    assert all((ships / name).read_bytes() == files[name] for name in same)
+    assert {path.name for path in ships.iterdir()} == {*files, "int4.npz"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            {"teacher": {"policy": "0" * 64}},
+            r"reports of other models.*\nint4/int4.npz's teacher: [0-9a-f]{12}, .* 0{12}",
+        ),
+        (
+            {"protocol": {"name": "machado"}},
+            r"scored by .*'nature'.*, must be as what ships, \{'name': 'machado'\}; run",
+        ),
+    ],
+)
+def test_integers_of_another_teacher_or_by_other_rules_do_not_join(run_folder, tmp_path, spoil, message):
+    command(publish_run(run_folder))
+    leave_integers(run_folder, 4)
+    path = tmp_path / "ships/models/Pong/card.json"
+    facts = read_json(path)
+    write_json(path, {key: {**own, **spoil.get(key, {})} if key == "teacher" else spoil.get(key, own)
+                      for key, own in facts.items()})  # fmt: skip
+    with pytest.raises(SettingsError, match=f"(?s){message}"):
+        command(publish_run(run_folder))
+    assert not (path.parent / "int4.npz").exists()
+
+
+def test_a_run_without_a_teacher_and_without_integers_has_nothing_to_ship(run_folder):
+    command(publish_run(run_folder))
+    leave_integers(run_folder)
+    with pytest.raises(SettingsError, match=r"found neither a teacher nor integers that are scored, must .* BITS=8"):
+        command(publish_run(run_folder))
 
 
 def test_a_missing_report_is_named(run_folder):

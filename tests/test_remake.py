@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from deploy import publish_many
 from deploy.cards import SEVERAL
 from deploy.publish import commands, composed
-from deploy.remake import ELSEWHERE, arguments, distilling, teaching
+from deploy.remake import ELSEWHERE, arguments, distilling, fine_tuning, teaching
 from rl.command import CONF
 from rl.files import read_json
 from rl.gather import leaves
@@ -43,6 +43,11 @@ def test_a_student_is_said_by_its_name_where_it_has_one_and_else_by_what_differs
     assert arguments(found, own, {}) == 'student.x=3 student.layers=[{"k":4}]'
 
 
+def test_integers_say_what_differs_from_those_of_so_many_bits():
+    found = composed("integers", "game=Pong", "name=Pong", "bits=int4", "integers.epochs=7", "integers.torch_threads=2")
+    assert fine_tuning("Pong", found, composed) == 'make integers GAME=Pong BITS=4 ARGS="integers.epochs=7"'
+
+
 def test_what_was_not_there_yet_is_said_as_it_was_then():
     own = {"student": {"x": 1, "signs": "free"}, "distill": {"hints": 2.0, "unit": "spread"}}
     old = {"student": {"x": 1}, "distill": {"unit": "spread"}}
@@ -54,7 +59,7 @@ def test_what_was_not_there_yet_is_said_as_it_was_then():
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*/card.json")), ids=lambda path: path.parent.name)
 def test_the_commands_on_a_card_give_the_settings_that_it_tells(path):
     facts = read_json(path)
-    again = list(commands(facts["game"], facts))
+    again = list(commands(facts))
     assert facts["commands"] == again, "conf/ is another now: deploy.publish.retell writes the cards anew"
     assert f"Made by: `{again[0]}`" in path.with_name("card.md").read_text()
     for stage, told in (("teacher", facts["teacher"]), ("distill", facts.get("student", {}))):
@@ -64,6 +69,20 @@ def test_the_commands_on_a_card_give_the_settings_that_it_tells(path):
         game = facts["game"]
         named = [f"game={game}", f"name={game}"] if stage == "teacher" else [f"games=[{game}]"]
         check_makes(composed(stage, *named, *said(line)), told["settings"])
+
+
+INTEGERS = [
+    (path, player) for path in sorted(MODELS.glob("*/card.json")) for player in read_json(path).get("integers", ())
+]
+
+
+@pytest.mark.parametrize(("path", "player"), INTEGERS)
+def test_the_commands_of_integers_on_a_card_give_the_settings_that_it_tells(path, player):
+    facts = read_json(path)
+    game, own = facts["game"], facts["integers"][player]
+    (line,) = (line for line in facts["commands"] if line.startswith(f"make integers GAME={game} BITS={own['bits']}"))
+    named = (f"game={game}", f"name={game}", f"bits={player}")
+    check_makes(composed("integers", *named, *said(line)), own["settings"])
 
 
 @pytest.mark.parametrize("path", sorted(MODELS.glob(f"*/{SEVERAL}")), ids=lambda path: path.parent.name)

@@ -1,0 +1,108 @@
+"""What a card tells of a teacher's integers of 8 and 4 bits, and how they join a game that ships already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from deploy.integer_spec import load_integers
+from deploy.remake import Composed, fine_tuning
+from deploy.reports import of_teacher
+from rl.files import digest, read_json
+from rl.settings import SettingsError
+from rl.stages import INT4, INT8
+
+INTEGERS = (INT8, INT4)
+KEPT = ("bits", "spec", "bytes", "multiply_adds", "updates", "wall_s", "settings")
+
+
+def player_of(stage: str) -> str:
+    """int8/int8.npz -> int8."""
+    return stage.partition("/")[0]
+
+
+def integer_reports(run_folder: Path, score: Mapping[str, Any]) -> dict[str, Any]:
+    """Reports of the fine-tuning of those integers that a score report holds, by player."""
+    players = [player_of(stage) for stage in INTEGERS if stage in score["models"]]
+    return {player: read_json(run_folder / player / "report.json") for player in players}
+
+
+def identities(run_folder: Path, reports: Mapping[str, Any], teacher: str) -> dict[str, tuple[str, str]]:
+    """(digest told, digest of the file) of integers and of the teacher that they come from, by what tells it."""
+    found: dict[str, tuple[str, str]] = {}
+    for stage in INTEGERS:
+        player = player_of(stage)
+        if player not in reports:
+            continue
+        spec, origin = load_integers(run_folder / stage)
+        found[f"{stage}'s teacher"] = (origin["teacher"], teacher)
+        found[f"{player}/report.json"] = (reports[player]["spec"], spec.digest)
+        scored = reports["score/nature"]["models"].get(stage, "none")
+        found[f"score/nature/report.json, {stage}"] = (scored, digest((run_folder / stage).read_bytes()))
+    return found
+
+
+def need_same(folder: Path, told: Mapping[str, tuple[str, str]]) -> None:
+    """Raise SettingsError naming every report that speaks of another file than the one that is there."""
+    wrong = [f"{name}: {said[:12]}, the file is {found[:12]}" for name, (said, found) in told.items() if said != found]
+    if wrong:
+        raise SettingsError(f"{folder}: reports of other models; run the stages again\n" + "\n".join(wrong))
+
+
+def integers_of(reports: Mapping[str, Any]) -> dict[str, Any]:
+    """The card's own part, by player; empty where there are none."""
+    told = {player: reports[player] for player in map(player_of, INTEGERS) if player in reports}
+    made = {player: {k: facts[k] for k in KEPT} | {"exam": facts["origin"]["exam"]} for player, facts in told.items()}
+    return {"integers": made} if made else {}
+
+
+def joined(card: Mapping[str, Any], run_folder: Path, keep: tuple[str, ...]) -> dict[str, Any]:
+    """A shipped game's card with the integers of a run that has them alone, made from the very teacher that ships.
+
+    Raises SettingsError where they are of another teacher, or were scored by other rules.
+    """
+    score = read_json(run_folder / "score" / "nature" / "report.json")
+    reports = {"score/nature": score, **integer_reports(run_folder, score)}
+    if len(reports) == 1:
+        raise SettingsError(
+            f"{run_folder}: found neither a teacher nor integers that are scored, must have one of them; "
+            f"run make integers GAME={card['game']} BITS=8, then make score with ARGS=score.players=[int8]"
+        )
+    need_same(run_folder, identities(run_folder, reports, card["teacher"]["policy"]))
+    if score["protocol"] != card["protocol"]:
+        raise SettingsError(
+            f"{run_folder}: scored by {score['protocol']}, must be as what ships, {card['protocol']}; "
+            f"run make score GAME={card['game']} again"
+        )
+    made, teacher = integers_of(reports)["integers"], card["scores"]["teacher"]["mean"]
+    scores = {player: {k: score["scores"][player][k] for k in keep} for player in made}
+    for own in scores.values():
+        own["of_teacher"] = of_teacher(card["game"], own["mean"], teacher)
+    both = {**card.get("integers", {}), **made}
+    return {**card, "scores": {**card["scores"], **scores}, "integers": both}
+
+
+def _made(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Integers in the order of INTEGERS; files are sorted by name."""
+    found = card.get("integers", {})
+    return {player: found[player] for player in map(player_of, INTEGERS) if player in found}
+
+
+def integer_lines(card: Mapping[str, Any]) -> Iterator[str]:
+    """For people: how small, how near, how long it took."""
+    for own in _made(card).values():
+        yield (
+            f"- {own['bits']} bits: {own['bytes'] / 1e6:.2f} MB, {own['multiply_adds'] / 1e6:.1f} M multiply-adds a "
+            f"decision, agreement with the teacher {own['exam']['integers/agreement']:.3f}; {own['updates']:,} "
+            f"updates, {own['wall_s'] / 60:.0f} minutes; digest `{own['spec'][:16]}`"
+        )
+
+
+def integer_commands(card: Mapping[str, Any], composed: Composed) -> Iterator[str]:
+    """The commands that made and scored them."""
+    made, game = _made(card), card["game"]
+    for own in made.values():
+        yield fine_tuning(game, own["settings"], composed)
+    if made:
+        yield f"make score GAME={game} ARGS=score.players=[{','.join(made)}]"
