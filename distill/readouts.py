@@ -20,6 +20,7 @@ from rl.network import QNetwork
 # Share of the hidden weights' learning rate. Thousands of bits move together: at 0.025 what Breakout's readouts said of
 # hidden units was worse than saying nothing once the student played.
 RATE = 0.004
+MOST_BITS = 40_000  # that a readout reads
 FIRST_SPREAD = 0.5  # of the logits at the start, where half of the bits are 1
 
 
@@ -30,9 +31,13 @@ def level_sizes(student: Student) -> list[int]:
 
 
 def shrinking(student: Student) -> list[int]:
-    """The last three layers whose maps are smaller than those before; never the very last one, which votes."""
-    layers = list(student.chip_layers)[:-1]
-    return [number for number, layer in enumerate(layers, start=1) if layer.own.stride > 1][-3:]
+    """The last three layers whose maps are smaller than those before; never the very last one, which votes.
+
+    Nor one of so many bits that reading them would take longer than the student does.
+    """
+    layers, bits = list(student.chip_layers)[:-1], level_sizes(student)
+    found = [number for number, layer in enumerate(layers, start=1) if layer.own.stride > 1]
+    return [number for number in found if bits[number] <= MOST_BITS][-3:]
 
 
 @torch.no_grad()

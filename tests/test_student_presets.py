@@ -26,6 +26,7 @@ PRESETS = {
     "short": (6, "ns1e", 1400),
     "one-axon": (6, "ns1e", 1365),
     "half": (18, "ns1e", 2048),
+    "shallow": (18, "ns1e", 2048),
     "full": (18, "ns1e", 4096),
     "many-chip": (88, "ns1e", 4096),
     "many": (88, "ns16e", 65_536),
