@@ -48,6 +48,7 @@ PLAYERS |= {
     "gather",
     "figures",
     "cards",
+    "integer_card",
     "remake",
     "tour_pictures",
     "films",
