@@ -92,10 +92,12 @@ def _made(card: Mapping[str, Any]) -> dict[str, Any]:
 def integer_lines(card: Mapping[str, Any]) -> Iterator[str]:
     """For people: how small, how near, how long it took."""
     for own in _made(card).values():
+        told = own["settings"]["integers"]
         yield (
             f"- {own['bits']} bits: {own['bytes'] / 1e6:.2f} MB, {own['multiply_adds'] / 1e6:.1f} M multiply-adds a "
-            f"decision, agreement with the teacher {own['exam']['integers/agreement']:.3f}; {own['updates']:,} "
-            f"updates, {own['wall_s'] / 60:.0f} minutes; digest `{own['spec'][:16]}`"
+            f"decision, agreement with the teacher {own['exam']['integers/agreement']:.3f}; {own['updates']:,} updates "
+            f"of {told['batch']} (epochs: {told['epochs']}), {own['wall_s'] / 60:.0f} minutes; "
+            f"digest `{own['spec'][:16]}`"
         )
 
 

@@ -152,7 +152,7 @@ def add_integers(folder: Path, *bits: int) -> None:
         told = {"bits": own, "spec": spec.digest, "bytes": 1_500_000, "multiply_adds": 2_340_000, "updates": 99}
         made = {
             "wall_s": 300.0,
-            "settings": {"integers": {"bits": own, "epochs": 3}},
+            "settings": {"integers": {"bits": own, "epochs": 3, "batch": 64 if own == 8 else 128}},
             "origin": origin | {"exam": exam},
         }
         write_json(folder / player / "report.json", told | made)
@@ -187,6 +187,7 @@ def test_integers_ship_with_their_scores_sizes_and_commands(run_folder, tmp_path
     ]
     assert "| int4 | 17.50 |" in text
     assert "- 4 bits: 1.50 MB, 2.3 M multiply-adds a decision, agreement with the teacher 0.875; 99 updates" in text
+    assert "99 updates of 128 (epochs: 3), 5 minutes; digest" in text
     assert "| game | teacher | student | 8-bit | 4-bit | chip |" in (tmp_path / "ships/README.md").read_text()
     assert (ships / "int4.npz").read_bytes() == (run_folder / INT4).read_bytes()
 
