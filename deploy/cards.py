@@ -33,6 +33,13 @@ SEVERAL = "several.json"  # of a student of several games; not card.json, which 
 COLUMNS = {"teacher": "teacher", "student": "student", "int8": "8-bit", "int4": "4-bit", "chip": "chip"}
 
 
+def need_same(folder: Path, told: Mapping[str, tuple[str, str]]) -> None:
+    """Raise SettingsError naming every report that speaks of another file than the one that is there."""
+    wrong = [f"{name}: {said[:12]}, the file is {found[:12]}" for name, (said, found) in told.items() if said != found]
+    if wrong:
+        raise SettingsError(f"{folder}: reports of other models; run the stages again\n" + "\n".join(wrong))
+
+
 def first_episode(game: str, root: str, rules: Mapping[str, Any], student: str | None = None) -> Replay:
     """The chip's first episode on the protocol's seed, without random actions; at most three minutes of it.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from deploy.cards import need_same
 from deploy.integer_spec import load_integers
 from deploy.remake import Composed, fine_tuning
 from deploy.reports import of_teacher
@@ -41,13 +42,6 @@ def identities(run_folder: Path, reports: Mapping[str, Any], teacher: str) -> di
         scored = reports["score/nature"]["models"].get(stage, "none")
         found[f"score/nature/report.json, {stage}"] = (scored, digest((run_folder / stage).read_bytes()))
     return found
-
-
-def need_same(folder: Path, told: Mapping[str, tuple[str, str]]) -> None:
-    """Raise SettingsError naming every report that speaks of another file than the one that is there."""
-    wrong = [f"{name}: {said[:12]}, the file is {found[:12]}" for name, (said, found) in told.items() if said != found]
-    if wrong:
-        raise SettingsError(f"{folder}: reports of other models; run the stages again\n" + "\n".join(wrong))
 
 
 def integers_of(reports: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from deploy.cards import energy_of, first_episode, results, with_results
+from deploy.cards import energy_of, first_episode, need_same, results, with_results
 from deploy.compiled import load_compiled
 from deploy.gather import joules
 from deploy.integer_card import (
@@ -27,7 +27,6 @@ from deploy.integer_card import (
     integer_reports,
     integers_of,
     joined,
-    need_same,
     player_of,
 )
 from deploy.remake import distilling, finetuning, teaching
@@ -236,8 +235,9 @@ def publish_whole(config: PublishRun, folder: Path, target: Path) -> dict[str, A
 def publish_integers(folder: Path, target: Path) -> dict[str, Any]:
     """Integers of a teacher that ships, from a run that has them alone; the card with them."""
     facts = joined(read_json(target / "card.json"), folder, SCORES)
+    scored = read_json(folder / "score" / "nature" / "report.json")["models"]
     for stage in INTEGERS:
-        if player_of(stage) in facts["integers"] and (folder / stage).exists():
+        if stage in scored:  # others that lie there are not those that the card tells of
             write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
     return facts | {"commands": list(commands(facts))}
 

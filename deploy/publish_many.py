@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from deploy.cards import SEVERAL, first_episode, interval, results, share, with_results
+from deploy.cards import SEVERAL, first_episode, interval, need_same, results, share, with_results
 from deploy.compiled import load_compiled
 from deploy.remake import distilling
 from deploy.replay import save_replay
@@ -65,9 +65,7 @@ def need_whole(config: PublishManyRun, reports: Mapping[str, Any], scores: Mappi
         told[f"student's teacher of {game}"] = (origin["teachers"].get(game, "none"), policy.digest)
         for stage, found in files.items():
             told[f"score of {game}, {stage}"] = (scores[game]["models"].get(stage, "none"), found)
-    wrong = [f"{name}: {said[:12]}, the file is {found[:12]}" for name, (said, found) in told.items() if said != found]
-    if wrong:
-        raise SettingsError(f"{folder}: reports of other models; run the stages again\n" + "\n".join(wrong))
+    need_same(folder, told)
 
 
 def gain(mean: float, game: str) -> float:

@@ -208,6 +208,7 @@ def test_integers_alone_join_what_ships(run_folder, tmp_path):
     ships = tmp_path / "ships/models/Pong"
     before, files = read_json(ships / "card.json"), {path.name: path.read_bytes() for path in ships.iterdir()}
     leave_integers(run_folder, 4)
+    (run_folder / INT8).write_bytes(b"others, not scored")
     assert command(publish_run(run_folder)) == 0
     card = read_json(ships / "card.json")
     assert set(card["scores"]) == {"teacher", "student", "chip", "int8", "int4"}
