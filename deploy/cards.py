@@ -24,6 +24,7 @@ from rl.files import read_json
 from rl.games import EnvSettings, ScalarGame
 from rl.scores import points
 from rl.settings import SettingsError, build
+from rl.stages import CARD
 
 REPLAY_FRAMES = 10_800
 ENERGY_PICTURES = 100
@@ -74,7 +75,7 @@ def results(models: Path) -> str:
 
 
 def _of_games(models: Path) -> str:
-    cards = [read_json(path) for path in sorted(models.glob("*/card.json"))]
+    cards = [read_json(path) for path in sorted(models.glob(f"*/{CARD}"))]
     players = [name for name in COLUMNS if name not in ("int8", "int4") or any(name in c["scores"] for c in cards)]
     heads = ("game", *(COLUMNS[name] for name in players), "chip of teacher", "cores", "latency", "energy", "episodes")
     return table([heads, *(_row(facts, players) for facts in cards)])

@@ -10,10 +10,11 @@ from typing import Any
 
 from rl.files import FormatError, read_json
 from rl.settings import SettingsError
+from rl.stages import CARD
 
 PLAYERS = ("teacher", "student", "int8", "int4", "chip")  # in this order wherever they stand side by side
 DECISIONS_A_SECOND = 15.0  # four frames each, at the games' own 60 a second
-CARD, REPLAY = "card.json", "replay.npz"
+REPLAY = "replay.npz"
 
 
 @dataclass(frozen=True)

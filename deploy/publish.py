@@ -39,7 +39,7 @@ from rl.command import CONF, launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
 from rl.scores import points
 from rl.settings import SettingsError
-from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER
+from rl.stages import CARD, CHIP, MODELS, SHIPPED, STUDENT, TEACHER
 
 ALWAYS, OF_STUDENT = ("teacher", "score/nature"), ("rollouts", "student", "chip")
 SCORES = ("mean", "low", "high", "median", "std", "human_normalised", "of_teacher", "returns")
@@ -159,7 +159,7 @@ def retell(models: Path) -> None:
 
 def write_card(target: Path, facts: Mapping[str, Any]) -> None:
     """For programs and for people."""
-    write_json(target / "card.json", facts)
+    write_json(target / CARD, facts)
     write_whole(target / "card.md", card_text(facts).encode())
 
 
@@ -234,7 +234,7 @@ def publish_whole(config: PublishRun, folder: Path, target: Path) -> dict[str, A
 
 def publish_integers(folder: Path, target: Path) -> dict[str, Any]:
     """Integers of a teacher that ships, from a run that has them alone; the card with them."""
-    facts = joined(read_json(target / "card.json"), folder, SCORES)
+    facts = joined(read_json(target / CARD), folder, SCORES)
     scored = read_json(folder / "score" / "nature" / "report.json")["models"]
     for stage in INTEGERS:
         if stage in scored:  # others that lie there are not those that the card tells of
@@ -246,7 +246,7 @@ def command(config: PublishRun) -> int:
     if "smoke" in Path(config.root).parts:
         raise SettingsError(f"root: found {config.root}, a smoke run; what ships must come from a whole one")
     folder, target = Path(config.root) / config.name, MODELS / config.name
-    alone = (target / "card.json").exists() and not (folder / "teacher").exists()
+    alone = (target / CARD).exists() and not (folder / "teacher").exists()
     facts = publish_integers(folder, target) if alone else publish_whole(config, folder, target)
     write_card(target, facts)
     retell(MODELS)

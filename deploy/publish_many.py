@@ -28,7 +28,7 @@ from rl.command import CONF, launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
 from rl.scores import REFERENCE
 from rl.settings import SettingsError, need
-from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label, labelled
+from rl.stages import CARD, CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label, labelled
 
 PROTOCOL = "nature"
 
@@ -95,6 +95,14 @@ def row(game: str, told: Mapping[str, Any], alone: Mapping[str, Any] | None) -> 
     }
 
 
+def recorded(config: PublishManyRun, game: str, student: Mapping[str, Any]) -> int | None:
+    """How many decisions of a game were recorded to learn from; None where that dataset is no longer there."""
+    path = Path(config.root) / game / "rollouts" / "report.json"
+    facts = read_json(path) if path.exists() else {}
+    same = facts.get("digest", "none") == student["origin"].get("datasets", {}).get(game)
+    return int(facts["decisions"]) if same else None
+
+
 def composed(stage: str, *named: str) -> dict[str, Any]:
     """As in deploy/publish.py: commands know nothing of each other, and nothing else of hydra."""
     opened = GlobalHydra.instance().is_initialized()  # as it is where the command itself was begun by hydra
@@ -105,7 +113,10 @@ def composed(stage: str, *named: str) -> dict[str, Any]:
 def card(config: PublishManyRun, reports: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What there is to know of a shipped student of several games, from reports alone."""
     student, chip = reports["student"], reports["chip"]
-    rows = {game: row(game, scores[game], alone_of(config, game, student)) for game in config.games}
+    rows = {
+        game: row(game, scores[game], alone_of(config, game, student)) | {"recorded": recorded(config, game, student)}
+        for game in config.games
+    }
     return {
         "games": rows,
         "geometric": {kind: geometric([own[kind] for own in rows.values()]) for kind in ("of_teacher", "of_alone")},
@@ -142,27 +153,30 @@ def write_card(target: Path, facts: Mapping[str, Any]) -> None:
 
 
 def alone_of(config: PublishManyRun, game: str, student: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The score report of a student of equal layers that learned this game alone, if there is one."""
-    folder = Path(config.alone) / game
+    """Scores of a student of equal layers that learned this game alone: a run's, else the shipped card's, else None."""
+    folder, layers = Path(config.alone) / game, student["settings"]["student"]
     own, scored = folder / "student" / "report.json", folder / "score" / PROTOCOL / "report.json"
-    if not (own.exists() and scored.exists()):
-        return None
-    same = read_json(own)["settings"]["student"] == student["settings"]["student"]
-    return read_json(scored) if same else None
+    if own.exists() and scored.exists():
+        return read_json(scored) if read_json(own)["settings"]["student"] == layers else None
+    card = read_json(MODELS / game / CARD) if (MODELS / game / CARD).exists() else {}
+    return card if card.get("student", {}).get("settings", {}).get("student") == layers else None
 
 
 def card_text(name: str, facts: Mapping[str, Any]) -> str:
     """The card for people."""
     rules, chip, student = facts["protocol"], facts["chip"], facts["student"]
     used, there = chip["usage"]["total"]["cores"]
-    rows = [f"# {name}", "", "| game | teacher | student of one | chip | of teacher | of student of one |"]
-    rows.append("|---|---|---|---|---|---|")
+    heads = "game", "teacher", "student of one", "chip", "of teacher", "of student of one", "decisions recorded"
+    rows = [f"# {name}", "", f"| {' | '.join(heads)} |", "|---|---|---|---|---|---|---|"]
     for game, own in facts["games"].items():
         cells = interval(own["scores"]["teacher"]), interval(own["alone"]), interval(own["scores"]["chip"])
-        rows.append(f"| {game} | {' | '.join(cells)} | {share(own['of_teacher'])} | {share(own['of_alone'])} |")
+        count = "-" if own.get("recorded") is None else f"{own['recorded']:,}"
+        rows.append(
+            f"| {game} | {' | '.join(cells)} | {share(own['of_teacher'])} | {share(own['of_alone'])} | {count} |"
+        )
     means = (share(facts["geometric"][kind]) for kind in ("of_teacher", "of_alone"))
     rows += [
-        f"| geometric mean | | | | {' | '.join(means)} |",
+        f"| geometric mean | | | | {' | '.join(means)} | |",
         "",
         f"Protocol {rules['name']}: {rules['episodes']} episodes of each game on seeds {rules['seed']} and up, epsilon "
         f"{rules['epsilon']}; raw full-game scores, shares above random play. A student of one has the same layers.",

@@ -15,7 +15,7 @@ import numpy as np
 from rl.files import FormatError, digest, read_json
 from rl.scores import REFERENCE, Protocol, Score, points
 from rl.settings import SettingsError
-from rl.stages import CHIP, INT4, INT8, STUDENT, TEACHER, find
+from rl.stages import CARD, CHIP, INT4, INT8, MODELS, SHIPPED, STUDENT, TEACHER, find
 
 # The files that decide how a player plays; the others have none.
 FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -74,6 +74,23 @@ def kept_scores(
     for player in sorted(player for player in told if not same[player]):
         print(f"{path}: {player} of another model or other rules, not kept")
     return {player: score for player, score in told.items() if same[player]}, seconds
+
+
+def shipped_scores(
+    game: str, rules: Protocol, models: Mapping[str, str], players: Iterable[str], shipped: Path = MODELS
+) -> dict[str, Score]:
+    """What a shipped game's card tells of `players`, where rules and models are those of now, however many episodes."""
+    folder = shipped / game
+    card = read_json(folder / CARD) if (folder / CARD).exists() else {"protocol": {}, "scores": {}}
+    if {**card["protocol"], "episodes": rules.episodes} != asdict(rules):
+        return {}
+    told = {player: own for player, own in card["scores"].items() if player in players}
+    return {player: _score(player, game, rules, own) for player, own in told.items() if _ships(player, folder, models)}
+
+
+def _ships(player: str, folder: Path, models: Mapping[str, str]) -> bool:
+    """Whether the files that decide how a player plays are those in `folder`."""
+    return all(digest((folder / SHIPPED[file]).read_bytes()) == models.get(file) for file in FILES.get(player, ()))
 
 
 def _score(player: str, game: str, rules: Protocol, facts: Mapping[str, Any]) -> Score:

@@ -24,7 +24,17 @@ from deploy.pacer import Pacer, VirtualClock
 from deploy.panels import panels_svg
 from deploy.players import PLAYERS, action_ids, load_chip, load_own, make_player
 from deploy.realtime import PlayReport, RealtimeSettings, play_realtime
-from deploy.reports import FILES, OF_SEVERAL, joined, kept_scores, model_digests, present_digests, report, table
+from deploy.reports import (
+    FILES,
+    OF_SEVERAL,
+    joined,
+    kept_scores,
+    model_digests,
+    present_digests,
+    report,
+    shipped_scores,
+    table,
+)
 from deploy.spec import load_spec
 from deploy.video import VideoScreen
 from rl.board import Board, Ticker
@@ -303,11 +313,15 @@ def score_game(job: GameRun) -> dict[str, Score]:
 
 
 def kept_of_alone(job: GameRun, models: Mapping[str, str]) -> dict[str, Score]:
-    """What was scored beside the game's own student, of players that a student of several games does not change."""
+    """What was scored beside the game's own student, of players that a student of several games does not change.
+
+    Of a teacher that ships its card tells it.
+    """
     if job.student is None:
         return {}
     others = [player for player in SCORED if not set(FILES.get(player, ())) & set(OF_SEVERAL)]
-    return kept_scores(job.alone / "report.json", job.name, job.rules, models, others)[0]
+    own = kept_scores(job.alone / "report.json", job.name, job.rules, models, others)[0]
+    return shipped_scores(job.name, job.rules, models, others) | own
 
 
 def play_missing(job: GameRun, player: str, kept: Score | None) -> Score:

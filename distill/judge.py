@@ -27,6 +27,7 @@ from rl.files import read_json, write_json
 from rl.frames import Frames, pixels
 from rl.manifest import versions
 from rl.scores import REFERENCE, Protocol, Score, evaluate
+from rl.stages import CARD, MODELS
 
 EXAM_ROWS = 512  # of each game
 EXAM = 2  # what a draw is for, beside those of the distiller
@@ -169,14 +170,17 @@ def beside_alone(config: DistillRun, scores: Sequence[Score]) -> dict[str, Any]:
     return {"alone": known, "shares_alone": shares, **whole}
 
 
-def read_alone(config: DistillRun, game: str) -> float | None:
-    """The mean score of a student of that game alone; None without one of the same layers."""
-    path = Path(config.alone) / game / "student" / "report.json"
-    if not path.exists():
+def read_alone(config: DistillRun, game: str, models: Path = MODELS) -> float | None:
+    """The mean score of a student of that game alone, a run's or the shipped one; None without one of these layers."""
+    path, card = Path(config.alone) / game / "student" / "report.json", models / game / CARD
+    if path.exists():
+        facts = read_json(path)
+        told, mean = facts["settings"]["student"], facts["scores"][game]["mean"]
+    elif card.exists() and "student" in (facts := read_json(card)):
+        told, mean = facts["student"]["settings"]["student"], facts["scores"]["student"]["mean"]
+    else:
         return None
-    facts = read_json(path)
-    own = json.loads(json.dumps(asdict(config.student)))
-    return float(facts["scores"][game]["mean"]) if facts["settings"]["student"] == own else None
+    return float(mean) if told == json.loads(json.dumps(asdict(config.student))) else None
 
 
 def gain(mean: float, game: str) -> float:

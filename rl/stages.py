@@ -10,6 +10,7 @@ from rl.settings import SettingsError
 MODELS = Path(__file__).resolve().parent.parent / "models"
 TEACHER, STUDENT, CHIP = "teacher/policy.safetensors", "student/student.npz", "chip/chip.npz"
 INT8, INT4 = "int8/int8.npz", "int4/int4.npz"
+CARD = "card.json"  # of a game that ships, beside its files
 SHIPPED = {
     TEACHER: "teacher.safetensors",
     STUDENT: "student.npz",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from distill.judge import exam, geometric, read_alone, share_of
 from distill.settings import DistillRun, rate_at, temperature_at
 from distill.train import command, distil
 from rl.board import Board
+from rl.files import write_json
 from rl.scores import Score, protocol
 from rl.settings import SettingsError
+from rl.stages import CARD
 
 
 @pytest.fixture(scope="module")
@@ -333,6 +335,18 @@ def test_a_student_of_two_games_is_measured_by_equal_students_of_one(root, capsy
     assert "geometric mean of the shares: " in said and "of an equal student of one game: Pong " in said
     wider = replace(config, student=replace(config.student, front_features=5))
     assert read_alone(wider, "Pong") is None and read_alone(config, "Pong") is not None
+
+
+def test_without_a_run_a_student_is_measured_by_an_equal_one_that_ships(root, tmp_path):
+    config = tiny_run(root, games=("Pong", "Breakout"), mode="offline")
+    assert read_alone(config, "Pong", tmp_path) is None
+    layers = json.loads(json.dumps(asdict(config.student)))
+    for front, found in ((layers["front_features"], 12.5), (99, None)):
+        shown = {"settings": {"student": layers | {"front_features": front}}}
+        write_json(tmp_path / "Pong" / CARD, {"student": shown, "scores": {"student": {"mean": 12.5}}})
+        assert read_alone(config, "Pong", tmp_path) == found
+    write_json(tmp_path / "Pong" / CARD, {"scores": {"teacher": {"mean": 12.5}}})
+    assert read_alone(config, "Pong", tmp_path) is None
 
 
 def test_a_judgement_of_shares_is_a_geometric_mean_and_0_where_one_is_lost():

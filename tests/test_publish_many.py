@@ -13,14 +13,14 @@ from deploy.build import BuildRun, ChipSettings
 from deploy.build import command as build
 from deploy.cards import END, SEVERAL, START
 from deploy.players import make_player
-from deploy.publish_many import PublishManyRun, command, gain, geometric
+from deploy.publish_many import PublishManyRun, alone_of, command, gain, geometric
 from deploy.reports import model_digests
 from deploy.spec import Head, load_spec, save_spec
 from rl.checkpoint import save_policy
 from rl.files import read_json, write_json
 from rl.scores import Score, protocol
 from rl.settings import SettingsError
-from rl.stages import CHIP, STUDENT, TEACHER, TEN, label, labelled
+from rl.stages import CARD, CHIP, STUDENT, TEACHER, TEN, label, labelled
 
 GAMES = ("Pong", "Breakout")
 MEANS = {"Pong": {"teacher": 19.3, "chip": -0.7}, "Breakout": {"teacher": 101.7, "chip": 51.7}}
@@ -67,7 +67,10 @@ def test_what_ships_is_the_run_with_each_games_shares_and_their_geometric_mean(c
     assert facts["geometric"] == {"of_teacher": pytest.approx(0.5), "of_alone": pytest.approx(0.5)}
     row = "| [Breakout, Pong](models/Pong-Breakout/card.md) | 0.500 | 0.500 (Breakout) | 0.500 | "
     assert row in (tmp_path / "README.md").read_text()
-    assert "| Pong | 19.30 (19.30 .. 19.30) | 19.30 (19.30 .. 19.30) | -0.70 (-0.70 .. -0.70) | 0.500 | 0.500 |" in text
+    assert (
+        "| Pong | 19.30 (19.30 .. 19.30) | 19.30 (19.30 .. 19.30) | -0.70 (-0.70 .. -0.70) | 0.500 | 0.500 | - |"
+        in text
+    )
     monkeypatch.setattr("rl.stages.find.__defaults__", (tmp_path / "models",))
     player = make_player(
         "chip", "Breakout", ACTIONS["Breakout"], str(tmp_path / "x"), 1, frozenset, None, "Pong-Breakout"
@@ -82,6 +85,33 @@ def test_an_equal_student_of_one_game_has_equal_layers(config, tmp_path):
     facts = read_json(tmp_path / "models/Pong-Breakout" / SEVERAL)
     assert [own["of_alone"] for own in facts["games"].values()] == [None, None]
     assert facts["geometric"]["of_alone"] is None
+
+
+def test_the_card_tells_how_many_decisions_were_recorded_where_that_very_dataset_is_there(config, tmp_path):
+    own = read_json(config.folder / "student/report.json")
+    write_json(config.folder / "student/report.json", own | {"origin": {"datasets": {"Pong": "a", "Breakout": "b"}}})
+    for game, digest in (("Pong", "a"), ("Breakout", "c")):
+        facts = {"decisions": 60_000, "digest": digest}
+        write_json(tmp_path / "root" / game / "rollouts/report.json", facts)
+    assert command(config) == 0
+    ships = tmp_path / "models/Pong-Breakout"
+    found = {game: row["recorded"] for game, row in read_json(ships / SEVERAL)["games"].items()}
+    assert found == {"Pong": 60_000, "Breakout": None}
+    text = (ships / "card.md").read_text()
+    assert "| 0.500 | 0.500 | 60,000 |" in text and "| 0.500 | 0.500 | - |" in text
+
+
+def test_without_a_run_an_equal_student_of_one_game_is_the_one_that_ships(config, tmp_path):
+    for game, layers in (("Pong", [1]), ("Breakout", [2])):
+        (tmp_path / "alone" / game / "student/report.json").unlink()
+        shown = {"settings": {"student": {"layers": layers}}}
+        scores = told(game, {"student": MEANS[game]["teacher"]})
+        write_json(tmp_path / "models" / game / CARD, {"student": shown, "scores": scores})
+    reports = read_json(config.folder / "student/report.json")
+    assert alone_of(config, "Breakout", reports) is None, "other layers"
+    assert alone_of(config, "Pong", reports)["scores"]["student"]["mean"] == pytest.approx(19.3)
+    write_json(tmp_path / "models/Pong" / CARD, {"scores": {}})
+    assert alone_of(config, "Pong", reports) is None, "a teacher alone ships"
 
 
 def test_cards_of_all_students_of_several_games_tell_their_commands_anew(config, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -17,14 +17,14 @@ from deploy.compiled import save_compiled
 from deploy.compiler import compile_spec
 from deploy.players import ChipPlayer, SpecPlayer, Translated, make_player
 from deploy.realtime import RealtimeSettings
-from deploy.reports import model_digests, present_digests, report
+from deploy.reports import model_digests, present_digests, report, shipped_scores
 from deploy.score import GameRun, ScoreRun, ScoreSettings, command, kept_of_alone
 from deploy.spec import Head, save_spec
 from rl.checkpoint import save_policy
 from rl.files import digest, write_json
 from rl.scores import Score, protocol
 from rl.settings import SettingsError
-from rl.stages import CHIP, STUDENT, TEACHER
+from rl.stages import CARD, CHIP, SHIPPED, STUDENT, TEACHER
 
 BOTH = "Pong-Breakout"
 FULL = (*ACTIONS["Pong"], "UP", "DOWN")
@@ -136,6 +136,28 @@ def test_scores_of_another_teacher_and_of_the_games_own_student_are_not_taken_ov
     assert set(kept_of_alone(job, models)) == {"teacher", "random"}
     assert set(kept_of_alone(job, models | {TEACHER: "0" * 64})) == {"random"}
     assert kept_of_alone(replace(job, student=None), models) == {}
+
+
+def ship_teacher(folder, root):
+    """The teacher as it ships, with a card that tells of five episodes by it and by its integers."""
+    rules = protocol("nature", 5, 5)
+    folder.mkdir(parents=True)
+    (folder / SHIPPED[TEACHER]).write_bytes((root / "Pong" / TEACHER).read_bytes())
+    scores = {player: Score("Pong", player, rules, (9.0,) * 5).to_json() for player in ("teacher", "chip")}
+    write_json(folder / CARD, {"protocol": asdict(rules), "scores": scores})
+
+
+def test_what_the_card_of_a_shipped_teacher_tells_is_not_played_again(root, tmp_path):
+    ships = tmp_path / "ships"
+    ship_teacher(ships / "Pong", root)
+    models = present_digests("Pong", str(root), BOTH)
+    found = shipped_scores("Pong", protocol("nature", 2, 5), models, ("teacher",), ships)
+    assert {player: score.returns for player, score in found.items()} == {"teacher": (9.0,) * 5}
+    assert found["teacher"].protocol.episodes == 5
+    for rules in (protocol("v5", 2, 5), protocol("nature", 2, 6)):
+        assert shipped_scores("Pong", rules, models, ("teacher",), ships) == {}, "other rules"
+    for named, digests in (("Pong", models | {TEACHER: "0" * 64}), ("Breakout", models)):
+        assert shipped_scores(named, protocol("nature", 2, 5), digests, ("teacher",), ships) == {}
 
 
 def test_play_takes_the_student_of_several_games(root, capsys):
