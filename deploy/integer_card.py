@@ -10,6 +10,7 @@ from deploy.cards import need_same
 from deploy.integer_spec import load_integers
 from deploy.remake import Composed, fine_tuning
 from deploy.reports import of_teacher
+from deploy.student_card import need_same_rules
 from rl.files import digest, read_json
 from rl.settings import SettingsError
 from rl.stages import INT4, INT8
@@ -60,15 +61,11 @@ def joined(card: Mapping[str, Any], run_folder: Path, keep: tuple[str, ...]) -> 
     reports = {"score/nature": score, **integer_reports(run_folder, score)}
     if len(reports) == 1:
         raise SettingsError(
-            f"{run_folder}: found neither a teacher nor integers that are scored, must have one of them; "
+            f"{run_folder}: found no teacher, no student and no integers that are scored, must have one of them; "
             f"run make integers GAME={card['game']} BITS=8, then make score with ARGS=score.players=[int8]"
         )
     need_same(run_folder, identities(run_folder, reports, card["teacher"]["policy"]))
-    if score["protocol"] != card["protocol"]:
-        raise SettingsError(
-            f"{run_folder}: scored by {score['protocol']}, must be as what ships, {card['protocol']}; "
-            f"run make score GAME={card['game']} again"
-        )
+    need_same_rules(run_folder, card, reports)
     made, teacher = integers_of(reports)["integers"], card["scores"]["teacher"]["mean"]
     scores = {player: {k: score["scores"][player][k] for k in keep} for player in made}
     for own in scores.values():

@@ -1,6 +1,6 @@
 """make publish: what a run made becomes what ships, with a card made from its reports and from nothing else.
 
-A teacher may ship before it has a student; its integers may join what ships.
+A teacher may ship before it has a student; a new student or integers of it may join what ships.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from deploy.cards import energy_of, first_episode, need_same, results, with_results
-from deploy.compiled import load_compiled
-from deploy.gather import joules
 from deploy.integer_card import (
     INTEGERS,
     identities,
@@ -32,18 +30,23 @@ from deploy.integer_card import (
 from deploy.remake import distilling, finetuning, teaching
 from deploy.replay import save_replay
 from deploy.replaying import REPLAY
-from deploy.spec import load_spec
-from deploy.verification import need_same_student
+from deploy.student_card import (
+    STAGES,
+    of_student,
+    scored_identities,
+    student_identities,
+    student_lines,
+    with_student,
+)
 from rl.checkpoint import load_policy
 from rl.command import CONF, launch, run, settings
-from rl.files import digest, read_json, write_json, write_whole
+from rl.files import read_json, write_json, write_whole
 from rl.scores import points
 from rl.settings import SettingsError
 from rl.stages import CARD, CHIP, MODELS, SHIPPED, STUDENT, TEACHER
 
-ALWAYS, OF_STUDENT = ("teacher", "score/nature"), ("rollouts", "student", "chip")
+ALWAYS = ("teacher", "score/nature")
 SCORES = ("mean", "low", "high", "median", "std", "human_normalised", "of_teacher", "returns")
-OF_A_STUDENT = ("spec", "updates", "wall_s", "settings", "origin", "finetuned")  # the last if it learned on by play
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,10 @@ def need_whole(run_folder: Path, reports: Mapping[str, Any]) -> None:
     """Raise SettingsError unless all files and reports of a run speak of the same teacher, students and chip."""
     policy = load_policy(run_folder / TEACHER)
     told = {"teacher/report.json": (reports["teacher"]["policy"], policy.digest)}
+    told |= scored_identities(run_folder, reports, (TEACHER,))
     if "student" in reports:
-        spec, origin = load_spec(run_folder / STUDENT)
-        compiled, _ = load_compiled(run_folder / CHIP)
-        need_same_student(spec, compiled)
-        told["student's teacher"] = (origin["teachers"][policy.game], policy.digest)
-        told["student/report.json"] = (reports["student"]["spec"], spec.digest)
-        told["chip/report.json"] = (reports["chip"]["graph"], compiled.digest)
+        told |= student_identities(run_folder, policy.game, reports, policy.digest)
     told |= identities(run_folder, reports, policy.digest)
-    for stage in (stage for stage in shipping(reports) if stage not in INTEGERS):
-        found = digest((run_folder / stage).read_bytes())
-        told[f"score/nature/report.json, {stage}"] = (reports["score/nature"]["models"].get(stage, "none"), found)
     need_same(run_folder, told)
 
 
@@ -84,7 +80,7 @@ def need_no_chip(target: Path) -> None:
 def reports_of(run_folder: Path) -> dict[str, Any]:
     """What a run's stages report, by stage: its student's only once that is done."""
     done = (run_folder / "student" / "report.json").exists()
-    found = {name: read_json(run_folder / name / "report.json") for name in (*ALWAYS, *(OF_STUDENT if done else ()))}
+    found = {name: read_json(run_folder / name / "report.json") for name in (*ALWAYS, *(STAGES if done else ()))}
     return found | integer_reports(run_folder, found["score/nature"])
 
 
@@ -118,16 +114,6 @@ def scores_of(reports: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, An
             yield player, facts
 
 
-def of_student(reports: Mapping[str, Any]) -> dict[str, Any]:
-    """What a card tells of a student: its data, its training, its chip."""
-    student, chip = reports["student"], reports["chip"]
-    return {
-        "rollouts": {k: v for k, v in reports["rollouts"].items() if k not in ("what", "game")},
-        "student": {k: student[k] for k in OF_A_STUDENT if k in student},
-        "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
-    }
-
-
 def composed(stage: str, *named: str) -> dict[str, Any]:
     """The settings of a stage as conf/ has them, where `named` is said beside."""
     opened = GlobalHydra.instance().is_initialized()  # as it is where the command itself was begun by hydra
@@ -152,7 +138,7 @@ def commands(card: Mapping[str, Any]) -> Iterator[str]:
 
 def retell(models: Path) -> None:
     """Write every card's commands anew: what they need not say is as conf/ is now, not as it was then."""
-    for path in sorted(models.glob("*/card.json")):
+    for path in sorted(models.glob(f"*/{CARD}")):
         facts = read_json(path)
         write_card(path.parent, {**facts, "commands": list(commands(facts))})
 
@@ -181,37 +167,12 @@ def card_text(facts: Mapping[str, Any]) -> str:
         "",
         f"- teacher: {teacher['policy_frames']:,} frames, {teacher['wall_s'] / 60:.0f} minutes on "
         f"{facts['versions'].get('cpus', 2)} cores; digest `{teacher['policy'][:16]}`",
-        *(_student_lines(facts) if "student" in facts else ()),
+        *(student_lines(facts) if "student" in facts else ()),
         *integer_lines(facts),
         "",
         "Made by: " + ", ".join(f"`{command}`" for command in facts["commands"]) + ".",
     ]
     return "\n".join(rows) + "\n"
-
-
-def _student_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    """What the card says of dataset, student and chip."""
-    data, student, chip = facts["rollouts"], facts["student"], facts["chip"]
-    used, there = chip["usage"]["total"]["cores"]
-    yield f"- dataset: {data['decisions']:,} decisions, {data['bytes_per_decision']:.0f} bytes each"
-    minutes = student["wall_s"] / 60
-    more = student.get("finetuned")
-    played = f", then {more['updates']:,} by play, {more['wall_s'] / 60:.0f} minutes" if more else ""
-    yield f"- student: {student['updates']:,} updates, {minutes:.0f} minutes{played}; digest `{student['spec'][:16]}`"
-    ticks, graph = chip["latency_ticks"], chip["graph"][:16]
-    yield f"- chip: {used:,} of {there:,} cores, votes after {ticks} ticks; digest `{graph}`"
-    yield from _energy(chip)
-    yield f"- replay: `make replay GAME={facts['game']}`"
-
-
-def _energy(chip: Mapping[str, Any]) -> Iterator[str]:
-    """A line, where the card tells the energy; older ones do not."""
-    if "energy" in chip:
-        whole, each = chip["energy"]["whole"], 1e3 * joules(chip["energy"])
-        yield (
-            f"- energy, an estimate from published constants: {1e3 * whole['static_w']:.0f} mW static and "
-            f"{1e3 * whole['active_a_w']:.0f} mW active, {each:.1f} mJ a decision"
-        )
 
 
 def publish_whole(config: PublishRun, folder: Path, target: Path) -> dict[str, Any]:
@@ -225,20 +186,50 @@ def publish_whole(config: PublishRun, folder: Path, target: Path) -> dict[str, A
     for stage in set(INTEGERS) - set(shipping(reports)):
         (target / SHIPPED[stage]).unlink(missing_ok=True)  # of a teacher that ships no more
     facts = card(config.name, reports)
-    if "student" in reports:
-        replay = first_episode(config.name, config.root, reports["score/nature"]["protocol"])
-        save_replay(replay, target / REPLAY)
-        facts["chip"]["energy"] = energy_of(replay, config.root)
+    return facts if "student" not in reports else with_replay(config, facts, reports, target)
+
+
+def with_replay(
+    config: PublishRun, facts: Mapping[str, Any], reports: Mapping[str, Any], target: Path
+) -> dict[str, Any]:
+    """A card with the energy of what its chip plays first, which ships beside it."""
+    replay = first_episode(config.name, config.root, reports["score/nature"]["protocol"])
+    save_replay(replay, target / REPLAY)
+    return {**facts, "chip": {**facts["chip"], "energy": energy_of(replay, config.root)}}
+
+
+def publish_student(config: PublishRun, folder: Path, target: Path) -> dict[str, Any]:
+    """Student and chip of a teacher that ships, from a run that has them without it; the card with them."""
+    reports = {name: read_json(folder / name / "report.json") for name in (*STAGES, "score/nature")}
+    facts = with_student(read_json(target / CARD), folder, reports, SCORES)
+    for stage in (STUDENT, CHIP):
+        write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
+    return with_replay(config, facts, reports, target)
+
+
+def publish_integers(card: Mapping[str, Any], folder: Path, target: Path) -> dict[str, Any]:
+    """Integers of a teacher that ships, from a run that has them without it; the card with them."""
+    facts = joined(card, folder, SCORES)
+    for stage in INTEGERS:
+        if stage in scored(folder):  # others that lie there are not those that the card tells of
+            write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
     return facts
 
 
-def publish_integers(folder: Path, target: Path) -> dict[str, Any]:
-    """Integers of a teacher that ships, from a run that has them alone; the card with them."""
-    facts = joined(read_json(target / CARD), folder, SCORES)
-    scored = read_json(folder / "score" / "nature" / "report.json")["models"]
-    for stage in INTEGERS:
-        if stage in scored:  # others that lie there are not those that the card tells of
-            write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
+def scored(folder: Path) -> Mapping[str, str]:
+    """Digests of the files whose players a run has scored."""
+    models: Mapping[str, str] = read_json(folder / "score" / "nature" / "report.json")["models"]
+    return models
+
+
+def publish_parts(config: PublishRun, folder: Path, target: Path) -> dict[str, Any]:
+    """What a run has made of a teacher that ships: its student and chip, its integers; the card with them."""
+    facts = read_json(target / CARD)
+    student = (folder / "student" / "report.json").exists()
+    if student:
+        facts = publish_student(config, folder, target)
+    if not student or any(stage in scored(folder) for stage in INTEGERS):
+        facts = publish_integers(facts, folder, target)
     return facts | {"commands": list(commands(facts))}
 
 
@@ -247,7 +238,7 @@ def command(config: PublishRun) -> int:
         raise SettingsError(f"root: found {config.root}, a smoke run; what ships must come from a whole one")
     folder, target = Path(config.root) / config.name, MODELS / config.name
     alone = (target / CARD).exists() and not (folder / "teacher").exists()
-    facts = publish_integers(folder, target) if alone else publish_whole(config, folder, target)
+    facts = publish_parts(config, folder, target) if alone else publish_whole(config, folder, target)
     write_card(target, facts)
     retell(MODELS)
     readme = MODELS.parent / "README.md"

@@ -31,6 +31,7 @@ BEFORE = {
     "teacher.agent.quantiles": 1,
     "teacher.agent.dueling": False,
     "teacher.agent.advantage": 0.0,
+    "distill.start": None,
     "distill.unit": "value",
     "distill.readouts": 0.0,
     "distill.hints": 0.0,

@@ -61,3 +61,10 @@ def pixel_kernel(weights: Tensor) -> Tensor:
     features = len(weights)
     parts = weights.reshape(features, -1, BLOCK, BLOCK, 2, 2)  # picture, row in block, column in block, cell
     return parts.permute(0, 1, 4, 2, 5, 3).reshape(features, -1, 2 * BLOCK, 2 * BLOCK)
+
+
+def block_kernel(weights: Tensor) -> Tensor:
+    """The inverse of `pixel_kernel`: weights over pixels [F, P, 8, 8] -> over blocks [F, 16 P, 2, 2]."""
+    features, pictures, _, _ = weights.shape
+    parts = weights.reshape(features, pictures, 2, BLOCK, 2, BLOCK)  # picture, cell and row in it, cell and column
+    return parts.permute(0, 1, 3, 5, 2, 4).reshape(features, -1, 2, 2)

@@ -132,6 +132,7 @@ def origin(config: DistillRun, distiller: Distiller, told: dict[str, float]) -> 
         "wall_s": distiller.wall_s,
         "exam": told,
         "versions": versions(),
+        **({"start": distiller.start} if distiller.start else {}),
     }
 
 

@@ -96,6 +96,7 @@ def prepared(root: Path, *games: str) -> Path:
 
 TINY = DistillSettings(
     seed=3,
+    start=None,
     mode="both",
     loss="kl",
     unit="value",

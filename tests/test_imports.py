@@ -49,6 +49,7 @@ PLAYERS |= {
     "figures",
     "cards",
     "integer_card",
+    "student_card",
     "remake",
     "tour_pictures",
     "films",

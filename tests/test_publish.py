@@ -23,7 +23,7 @@ from rl.checkpoint import load_policy
 from rl.files import read_json, write_json
 from rl.scores import Score, protocol
 from rl.settings import SettingsError
-from rl.stages import CHIP, INT4, INT8, SHIPPED, STUDENT, TEACHER
+from rl.stages import CARD, CHIP, INT4, INT8, SHIPPED, STUDENT, TEACHER
 
 RETURNS = {"teacher": (19.0, 21.0), "student": (17.0, 20.0), "chip": (17.0, 20.0)}
 
@@ -222,6 +222,71 @@ def test_integers_alone_join_what_ships(run_folder, tmp_path):
     assert {path.name for path in ships.iterdir()} == {*files, "int4.npz"}
 
 
+def leave_student(folder: Path) -> None:
+    """As a run is that has a new student and its chip alone, of a teacher that ships."""
+    shutil.rmtree(folder / "teacher")
+    path = folder / "student/report.json"
+    begun = {"start": {"spec": "e" * 64, "updates": 24_000}}
+    write_json(path, read_json(path) | {"updates": 500, "origin": begun})
+    path = folder / "score/nature/report.json"
+    facts = read_json(path)
+    for player in ("student", "chip"):
+        score = Score("Pong", player, protocol("nature", 2, 5000), (18.0, 20.0))
+        facts["scores"][player] = score.to_json() | {"of_teacher": None}
+    write_json(path, {**facts, "scores": {name: facts["scores"][name] for name in ("student", "chip")}})
+
+
+def test_a_new_student_alone_takes_the_place_of_that_of_the_teacher_that_ships(run_folder, tmp_path):
+    add_integers(run_folder, 8)
+    command(publish_run(run_folder))
+    ships = tmp_path / "ships/models/Pong"
+    before, files = read_json(ships / CARD), {path.name: path.read_bytes() for path in ships.iterdir()}
+    score = run_folder / "score/nature/report.json"
+    write_json(
+        score, {**(facts := read_json(score)), "models": {k: v for k, v in facts["models"].items() if k != INT8}}
+    )
+    leave_student(run_folder)
+    assert command(publish_run(run_folder)) == 0
+    card, text = read_json(ships / CARD), (ships / "card.md").read_text()
+    assert card["scores"]["chip"]["mean"] == 19 and card["scores"]["int8"] == before["scores"]["int8"]
+    assert card["scores"]["chip"]["of_teacher"] == pytest.approx((19 + 20.7) / (20 + 20.7))
+    assert card["scores"]["teacher"] == before["scores"]["teacher"] and card["teacher"] == before["teacher"]
+    assert card["integers"] == before["integers"] and card["chip"]["energy"] == before["chip"]["energy"]
+    assert "- student: 500 updates after 24,000 as `eeeeeeeeeeeeeeee`, 1 minutes; digest" in text
+    assert (ships / SHIPPED[TEACHER]).read_bytes() == files[SHIPPED[TEACHER]]
+    assert {path.name for path in ships.iterdir()} == set(files)
+
+
+def test_a_student_and_integers_of_a_teacher_that_ships_join_together(run_folder, tmp_path):
+    command(publish_run(run_folder))
+    add_integers(run_folder, 4)
+    leave_student(run_folder)
+    add_integers(run_folder, 4)  # their score again, beside the student's
+    assert command(publish_run(run_folder)) == 0
+    card = read_json(tmp_path / "ships/models/Pong" / CARD)
+    assert (card["scores"]["chip"]["mean"], card["scores"]["int4"]["mean"]) == (19, 17.5)
+    assert "make integers" in card["commands"][-2]
+
+
+@pytest.mark.parametrize("spoil", ["policy", "protocol"])
+def test_a_student_of_another_teacher_or_by_other_rules_does_not_join(run_folder, tmp_path, spoil):
+    command(publish_run(run_folder))
+    leave_student(run_folder)
+    path = tmp_path / "ships/models/Pong" / CARD
+    facts = read_json(path)
+    facts |= {"protocol": {"name": "v5"}} if spoil == "protocol" else {}
+    facts["teacher"] |= {"policy": "0" * 64} if spoil == "policy" else {}
+    write_json(path, facts)
+    before = (path.parent / SHIPPED[STUDENT]).read_bytes()
+    found = {
+        "policy": r"(?s)other models.*student's teacher: [0-9a-f]{12}, .* 0{12}",
+        "protocol": "as what ships, .*'v5'",
+    }
+    with pytest.raises(SettingsError, match=found[spoil]):
+        command(publish_run(run_folder))
+    assert (path.parent / SHIPPED[STUDENT]).read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -250,7 +315,9 @@ def test_integers_of_another_teacher_or_by_other_rules_do_not_join(run_folder, t
 def test_a_run_without_a_teacher_and_without_integers_has_nothing_to_ship(run_folder):
     command(publish_run(run_folder))
     leave_integers(run_folder)
-    with pytest.raises(SettingsError, match=r"found neither a teacher nor integers that are scored, must .* BITS=8"):
+    with pytest.raises(
+        SettingsError, match=r"found no teacher, no student and no integers that are scored, must .* BITS=8"
+    ):
         command(publish_run(run_folder))
 
 
