@@ -31,7 +31,7 @@ BEFORE = {
     "teacher.agent.quantiles": 1,
     "teacher.agent.dueling": False,
     "teacher.agent.advantage": 0.0,
-    "distill.start": None,
+    "distill.start": [],
     "distill.unit": "value",
     "distill.readouts": 0.0,
     "distill.hints": 0.0,
@@ -39,6 +39,7 @@ BEFORE = {
     "student.history": 1,
     "student.transduction": "learned",
     "student.signs": "free",
+    "student.towers": 1,
 }
 
 
@@ -54,11 +55,20 @@ def arguments(found: Mapping[str, Any], own: Mapping[str, Any], presets: Mapping
     said = [name for name, layers in named.items() if layers == student and not student.items() <= known.items()]
     known |= student if said else {}
     said = [f"student={name}" for name in said] + [
-        f"{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
+        f"{key}={_typed(value)}"
         for key, value in told.items()
         if key.rpartition(".")[2] not in ELSEWHERE and known.get(key, value) != value
     ]
     return " ".join(said)
+
+
+def _typed(value: Any) -> str:
+    """As a command line says it, in double quotes: names bare, in a list too."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(own, str) for own in value):
+        return f"[{','.join(value)}]"
+    return json.dumps(value, separators=(",", ":"))
 
 
 def teaching(game: str, found: Mapping[str, Any], composed: Composed) -> str:

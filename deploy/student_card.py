@@ -90,8 +90,8 @@ def student_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     used, there = chip["usage"]["total"]["cores"]
     yield f"- dataset: {data['decisions']:,} decisions, {data['bytes_per_decision']:.0f} bytes each"
     minutes = student["wall_s"] / 60
-    more, begun = student.get("finetuned"), student["origin"].get("start")
-    before = f" after {begun['updates']:,} as `{begun['spec'][:16]}`" if begun else ""
+    more, begun = student.get("finetuned"), student["origin"].get("start", [])
+    before = " and".join(f" after {own['updates']:,} as `{own['spec'][:16]}`" for own in begun)
     played = f", then {more['updates']:,} by play, {more['wall_s'] / 60:.0f} minutes" if more else ""
     trained = f"{student['updates']:,} updates{before}, {minutes:.0f} minutes{played}"
     yield f"- student: {trained}; digest `{student['spec'][:16]}`"

@@ -26,7 +26,10 @@ KNOWN = 64  # layouts that are kept: what a student's few layers read is the sam
 
 @dataclass(frozen=True)
 class Shape:
-    """A layer: `channels` come in, dealt out over the groups of the level before if it has `mixed` of more than 1."""
+    """A layer: `channels` come in, dealt out over the groups of the level before if it has `mixed` of more than 1.
+
+    Its groups, and those before, belong to `towers` in equal shares, and read from their own tower alone.
+    """
 
     channels: int
     features: int
@@ -35,6 +38,7 @@ class Shape:
     stride: int
     padding: int
     mixed: int = 1
+    towers: int = 1
 
     @property
     def patches(self) -> bool:
@@ -44,7 +48,10 @@ class Shape:
     @cached_property
     def order(self) -> NDArray[np.int64]:
         """[C] input channel i is channel order[i] of the level before."""
-        return np.arange(self.channels).reshape(self.mixed, -1).T.reshape(-1)
+        if self.mixed == 1:
+            return np.arange(self.channels)
+        dealt = np.arange(self.channels).reshape(self.towers, self.mixed // self.towers, -1)
+        return dealt.transpose(0, 2, 1).reshape(-1)
 
     @cached_property
     def runs(self) -> tuple[NDArray[np.int64], int]:
@@ -56,10 +63,12 @@ class Shape:
         own, before = self.channels // self.groups, self.channels // self.mixed
         if self.mixed == 1:
             return np.arange(0, self.channels, own)[:, None], own
-        if before % self.groups:
+        groups, towers = self.groups // self.towers, np.arange(self.towers)[:, None, None]  # groups of one tower
+        if before % groups:
             return self.order.reshape(self.groups, own), 1
-        width = before // self.groups
-        return width * np.arange(self.groups)[:, None] + before * np.arange(self.mixed), width
+        width = before // groups
+        first = towers * (self.channels // self.towers) + width * np.arange(groups)[:, None]
+        return (first + before * np.arange(self.mixed // self.towers)).reshape(self.groups, -1), width
 
     def turned(self, weights: Tensor) -> Tensor:
         """Weights [O, C/G, k, k] -> [G, O/G, k*k*C/G] in the order of the runs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
@@ -25,7 +25,7 @@ from distill.readouts import Hinter, Readouts, axes_of, hidden_units, shrinking
 from distill.settings import DistillRun, rate_at, readouts_at, still_at, temperature_at
 from distill.sources import Lesson, Online, Recorded, joined
 from distill.student import Student, recalibrate
-from distill.unfold import be_sure, load_start, measure, unfold
+from distill.unfold import be_sure, load_start, measure, unfold, updates_behind
 from rl.checkpoint import (
     PolicyCheckpoint,
     load_optimiser,
@@ -80,22 +80,22 @@ class Distiller:
         self.learner = Learner(student, own.learning_rate, own.threads, own.bf16, team, readouts)
         self.update, self.wall_s = 0, 0.0
         self.best: float | None = None
-        self.start: dict[str, Any] | None = None  # the student that it began as, and the updates behind that one
+        self.start: list[dict[str, Any]] = []  # students that it began as, and the updates behind each
         self._memory: list[Sources] = []  # by game, once levels stand still
         self._drawn: tuple[int, list[Lesson]] | None = None  # lessons of the next update, drawn during the last one
 
-    def begin_as(self, path: Path) -> None:
-        """Go on from a folded student in place of a fresh one."""
+    def begin_as(self, paths: Sequence[Path]) -> None:
+        """Go on from folded students, one for each tower, in place of fresh ones."""
         own, student = self._own, self.student
-        spec, made = load_start(path)
-        unfold(student, spec)
+        known = [load_start(path) for path in paths]
+        unfold(student, [spec for spec, _ in known])
         measure(student, self._batches())
         rng = self._draws(self.update, CALIBRATION)
         lessons = [self._lesson(*pair, rng) for pair in enumerate(self._sources())]
         be_sure(student, lessons, imitation(own.loss, temperature_at(self.update, own)))
         student.load_state_dict(self._team.share(student.state_dict()))  # each process drew lessons of its own
         student.train()
-        self.start = {"spec": spec.digest, "updates": made["update"] + made.get("start", {}).get("updates", 0)}
+        self.start = [{"spec": spec.digest, "updates": updates_behind(made)} for spec, made in known]
 
     @property
     def student(self) -> Student:
@@ -240,8 +240,13 @@ class Distiller:
         for index, hinter in enumerate(self._hinters):
             tensors |= {f"hints.{index}.mean": hinter.mean, f"hints.{index}.axes": hinter.axes}
         tensors |= optimiser_tensors(self.learner.optimiser)
-        facts = {"update": self.update, "wall_s": self.wall_s, "best": self.best, "identity": self._identity()}
-        facts |= {"start": self.start}
+        facts: dict[str, Any] = {
+            "update": self.update,
+            "wall_s": self.wall_s,
+            "best": self.best,
+            "identity": self._identity(),
+            "start": self.start,
+        }
         write_tensors(path, STATE, facts, tensors)
 
     def resume(self, path: Path) -> None:
@@ -260,13 +265,13 @@ class Distiller:
         ]
         load_optimiser(self.learner.optimiser, tensors)
         self.update, self.wall_s, self.best = facts["update"], facts["wall_s"], facts["best"]
-        self.start = facts.get("start")
+        self.start = facts.get("start", [])
 
     def _identity(self) -> dict[str, Any]:
         student = self.config.student
         layers = [list(asdict(layer).values()) for layer in student.layers]
         shape: dict[str, Any] = {"front": student.front_features, "layers": layers}
-        for name, plain in (("history", 1), ("transduction", "learned"), ("signs", "free")):
+        for name, plain in (("history", 1), ("transduction", "learned"), ("signs", "free"), ("towers", 1)):
             if getattr(student, name) != plain:  # left out where plain, so that runs begun before there was one go on
                 shape[name] = getattr(student, name)
         if self.learner.readouts.levels:

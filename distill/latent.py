@@ -12,7 +12,7 @@ from rl.files import FormatError
 from rl.settings import build
 
 KIND = "spikecade-latent"
-NEWER = ("history", "transduction", "signs")  # older files lack them
+NEWER = ("history", "transduction", "signs", "towers")  # older files lack them
 
 
 def save_latent(student: Student, settings: StudentSettings, spec_digest: str, path: Path) -> None:

@@ -22,7 +22,7 @@ class DistillSettings:
     """A distillation; see conf/distill.yaml."""
 
     seed: int
-    start: str | None  # file of a folded student that learning goes on from
+    start: tuple[str, ...]  # files of folded students that learning goes on from, one a tower; none: from nothing
     mode: str  # offline: the dataset. online: the student acts, the teacher labels. both: half and half
     loss: str
     unit: str  # of temperatures and of squared errors. spread: of that teacher's values. value: points

@@ -63,12 +63,17 @@ class StudentSettings:
     history: int = 1  # pictures that the chip keeps apart; 1: the front sees the whole stack at once
     transduction: str = "learned"  # or thresholds: each feature compares a block of pixels with a level
     signs: str = "free"  # or shared: all weights of a group on one input have its sign, so that it takes one axon
+    towers: int = 1  # students side by side, each with its share of every level, whose votes are added up
 
     def __post_init__(self) -> None:
         need(self.transduction in TRANSDUCTIONS, "student.transduction", self.transduction, ", ".join(TRANSDUCTIONS))
         need(self.signs in SIGNS, "student.signs", self.signs, ", ".join(SIGNS))
         need(1 <= self.history <= STACK, "student.history", self.history, f"1 to {STACK}")
+        need(self.towers >= 1, "student.towers", self.towers, "1 or more")
+        need(self.towers == 1 or self.history == 1, "student.history", self.history, "1 with several towers")
         need(self.front_features >= 1, "student.front_features", self.front_features, "1 or more")
+        even = self.front_features % self.towers == 0
+        need(even, "student.front_features", self.front_features, f"a multiple of the {self.towers} towers")
         need(len(self.layers) >= 1, "student.layers", len(self.layers), "at least one layer")
 
 
@@ -171,13 +176,19 @@ class TrinaryConv(Normalised):
     """A grouped convolution with weights in {-1, 0, 1}."""
 
     def __init__(
-        self, name: str, channels: int, before_groups: int, own: LayerSettings, shared_signs: bool = False
+        self,
+        name: str,
+        channels: int,
+        before_groups: int,
+        own: LayerSettings,
+        shared_signs: bool = False,
+        towers: int = 1,
     ) -> None:
         super().__init__(own.features)
-        _check(name, channels, own)
+        _check(name, channels, own, towers)
         self.own, self.name = own, name
         mixed = before_groups if own.shuffle else 1
-        self.shape = Shape(channels, own.features, own.groups, own.kernel, own.stride, own.padding, mixed)
+        self.shape = Shape(channels, own.features, own.groups, own.kernel, own.stride, own.padding, mixed, towers)
         shape = (own.features, channels // own.groups, own.kernel, own.kernel)
         self.hidden, self.hysteresis = nn.Parameter(torch.empty(shape).uniform_(-1, 1)), HYSTERESIS
         self.register_buffer("sign", torch.zeros(shape, dtype=torch.int8), persistent=False)
@@ -366,11 +377,12 @@ def _layers(settings: StudentSettings) -> Iterator[TrinaryConv]:
     for index, own in enumerate(settings.layers, start=1):
         kind = {1: "N", 2: "P", 3: "S", 4: "P4"}.get(own.kernel, f"K{own.kernel}")
         name = f"{index:02}-{kind}-{own.features}({own.groups})"
-        yield TrinaryConv(name, channels, groups, own, settings.signs == "shared")
+        yield TrinaryConv(name, channels, groups, own, settings.signs == "shared", settings.towers)
         channels, groups = own.features, own.groups
 
 
-def _check(name: str, channels: int, own: LayerSettings) -> None:
+def _check(name: str, channels: int, own: LayerSettings, towers: int) -> None:
+    need(own.groups % towers == 0, f"student {name}: groups", own.groups, f"a multiple of the {towers} towers")
     if channels % own.groups or own.features % own.groups:
         found = f"{channels} -> {own.features} channels"
         raise SettingsError(f"student {name}: {found} do not divide by {own.groups} groups")

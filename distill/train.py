@@ -63,7 +63,7 @@ def _command(config: DistillRun, text: str, us: Team) -> int:
         distiller.resume(state)
         _say(us, f"{folder}: going on at update {distiller.update:,}")
     elif config.distill.start:
-        distiller.begin_as(Path(config.distill.start))
+        distiller.begin_as([Path(own) for own in config.distill.start])
     try:
         if us.rank:
             done = distil(config, distiller, None, stop, us)

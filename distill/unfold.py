@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from distill.fire import EPSILON, F64, moments_of
 from distill.front import block_kernel
 from distill.sharing import WHOLE
 from distill.sources import Lesson
-from distill.student import FRONT_PEAK, Normalised, Student
+from distill.student import FRONT_PEAK, Normalised, Student, TrinaryConv
 from rl.settings import SettingsError
 
 # Of hidden weights that are not 0: beyond 0.6, where they settle, so that not every update moves them.
@@ -32,16 +33,24 @@ def load_start(path: Path) -> tuple[StudentSpec, dict[str, Any]]:
     return load_spec(path)
 
 
-def unfold(student: Student, spec: StudentSpec) -> None:
-    """Make a student that computes in evaluation mode what the spec does; its statistics say nothing until `measure`.
+def updates_behind(made: Mapping[str, Any]) -> int:
+    """Updates that a student has seen, by where it comes from: its own, and those of what it began as."""
+    return int(made["update"]) + max((int(own["updates"]) for own in made.get("start", [])), default=0)
 
-    Raises SettingsError where games, actions or layers are others.
+
+def unfold(student: Student, specs: Sequence[StudentSpec]) -> None:
+    """Make a student that computes in evaluation mode what specs do, one in each tower, their votes added up.
+
+    Its statistics say nothing until `measure`. Raises SettingsError where games, actions or layers are others.
     """
-    _need_same(student, spec)
+    own = export(student)
+    spec = specs[0] if len(specs) == 1 else side_by_side(own, specs)
+    _need_same(own, spec)
     with torch.no_grad():
         student.front.hidden.copy_(block_kernel(torch.tensor(spec.front.weights).float()) / FRONT_PEAK)
         for layer, conv in zip(student.chip_layers, spec.layers, strict=True):
             weights = torch.tensor(conv.weights).float()
+            need_signs(layer, weights)
             layer.hidden.copy_(weights * HIDDEN)
             layer.trinary.copy_(weights)
         for level, conv in zip(student.normalised, convs(spec), strict=True):
@@ -49,6 +58,49 @@ def unfold(student: Student, spec: StudentSpec) -> None:
             level.variance.fill_(1 - EPSILON)
             level.bias.copy_(torch.tensor(conv.leak).float() - 0.5)  # s + leak >= 1, halfway to the next sum
     student.eval()
+
+
+def need_signs(layer: TrinaryConv, weights: Tensor) -> None:
+    """Raise SettingsError where a layer of shared signs would take weights of others."""
+    if (weights * layer.sign < 0).any():
+        raise SettingsError(
+            f"distill.start: {layer.name} has weights of other signs; name a student of student.signs=free"
+        )
+
+
+def side_by_side(like: StudentSpec, specs: Sequence[StudentSpec]) -> StudentSpec:
+    """Specs of equal heads and layers as one with all their features, whose votes are added up, named as in `like`.
+
+    Raises SettingsError where they are not equal.
+    """
+    first, *others = specs
+    if any(_outline(spec) != _outline(first) for spec in others):
+        raise SettingsError(
+            "distill.start: students of different games or layers, must be alike; name one for each tower"
+        )
+    levels = [
+        _joined_conv(name.name, parts, apart=index > 0)
+        for index, (name, *parts) in enumerate(zip(convs(like), *map(convs, specs), strict=True))
+    ]
+    vote = np.concatenate([spec.vote for spec in specs])
+    return StudentSpec(levels[0], tuple(levels[1:]), vote, first.heads, first.history)
+
+
+def _joined_conv(name: str, parts: Sequence[Conv], apart: bool) -> Conv:
+    """One level of all; `apart`: each reads its own part of the level before, else all the same."""
+    first, count = parts[0], len(parts) if apart else 1
+    channels, height, width = first.in_shape
+    order = np.concatenate([part.order + index * channels for index, part in enumerate(parts[:count])])
+    return Conv(
+        name,
+        np.concatenate([part.weights for part in parts]),
+        np.concatenate([part.leak for part in parts]),
+        order.astype(np.int32),
+        first.groups * count,
+        first.stride,
+        first.padding,
+        (channels * count, height, width),
+    )
 
 
 def measure(student: Student, batches: Iterable[Tensor]) -> None:
@@ -106,20 +158,24 @@ def _loss_at(
     return loss(student.logits(votes, head), lesson).item()
 
 
-def _need_same(student: Student, spec: StudentSpec) -> None:
-    own = export(student)
-    pairs = {
-        "games and actions": (spec.heads, own.heads),
-        "layers": (list(map(_shape, convs(spec))), list(map(_shape, convs(own)))),
-        "votes": (spec.vote.tolist(), own.vote.tolist()),
-        "pictures of a history": (spec.history, own.history),
-    }
-    other = [what for what, (found, allowed) in pairs.items() if found != allowed]
+def _need_same(own: StudentSpec, spec: StudentSpec) -> None:
+    other = [what for what, outline in _outline(spec).items() if outline != _outline(own)[what]]
     if other:
         raise SettingsError(
-            f"distill.start: a student of other {', '.join(other)}; name one of these games and of this student=..."
+            f"distill.start: a student of other {', '.join(other)}; name one of these games and of this student=..., "
+            "or as many as it has towers"
         )
 
 
+def _outline(spec: StudentSpec) -> dict[str, Any]:
+    """What students have in common that may take each other's place."""
+    return {
+        "games and actions": spec.heads,
+        "layers": list(map(_shape, convs(spec))),
+        "votes": spec.vote.tolist(),
+        "pictures of a history": spec.history,
+    }
+
+
 def _shape(conv: Conv) -> tuple[Any, ...]:
-    return conv.name, conv.weights.shape, conv.order.tolist(), conv.groups, conv.stride, conv.padding
+    return conv.weights.shape, conv.order.tolist(), conv.groups, conv.stride, conv.padding

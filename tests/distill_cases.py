@@ -96,7 +96,7 @@ def prepared(root: Path, *games: str) -> Path:
 
 TINY = DistillSettings(
     seed=3,
-    start=None,
+    start=(),
     mode="both",
     loss="kl",
     unit="value",

@@ -226,7 +226,7 @@ def leave_student(folder: Path) -> None:
     """As a run is that has a new student and its chip alone, of a teacher that ships."""
     shutil.rmtree(folder / "teacher")
     path = folder / "student/report.json"
-    begun = {"start": {"spec": "e" * 64, "updates": 24_000}}
+    begun = {"start": [{"spec": digit * 64, "updates": 24_000} for digit in "ef"]}
     write_json(path, read_json(path) | {"updates": 500, "origin": begun})
     path = folder / "score/nature/report.json"
     facts = read_json(path)
@@ -252,7 +252,7 @@ def test_a_new_student_alone_takes_the_place_of_that_of_the_teacher_that_ships(r
     assert card["scores"]["chip"]["of_teacher"] == pytest.approx((19 + 20.7) / (20 + 20.7))
     assert card["scores"]["teacher"] == before["scores"]["teacher"] and card["teacher"] == before["teacher"]
     assert card["integers"] == before["integers"] and card["chip"]["energy"] == before["chip"]["energy"]
-    assert "- student: 500 updates after 24,000 as `eeeeeeeeeeeeeeee`, 1 minutes; digest" in text
+    assert "- student: 500 updates after 24,000 as `eeeeeeeeeeeeeeee` and after 24,000 as `ffffffffffffffff`, 1" in text
     assert (ships / SHIPPED[TEACHER]).read_bytes() == files[SHIPPED[TEACHER]]
     assert {path.name for path in ships.iterdir()} == set(files)
 

@@ -93,7 +93,7 @@ def test_the_front_over_blocks_is_a_convolution_of_pixels():
 
 
 CONVOLUTIONS = [
-    # channels, features, groups, kernel, stride, padding, groups before that are dealt out, height, width
+    # channels, features, groups, kernel, stride, padding, groups before that are dealt out, (towers,) height, width
     (6, 4, 2, 1, 1, 0, 1, 3, 5),
     (6, 9, 3, 2, 2, 0, 1, 4, 6),
     (6, 9, 3, 2, 2, 0, 1, 5, 7),
@@ -106,7 +106,20 @@ CONVOLUTIONS = [
     (48, 4, 2, 2, 2, 1, 3, 4, 5),  # of eight, which move as words
     (12, 6, 3, 1, 1, 0, 6, 3, 2),  # a group before holds fewer channels than there are groups: one by one
     (12, 4, 2, 3, 1, 1, 3, 4, 5),
+    (96, 8, 4, 2, 2, 1, 6, 2, 4, 5),  # two towers: runs of eight channels
+    (24, 12, 6, 1, 1, 0, 12, 2, 3, 2),  # one by one
+    (24, 8, 4, 3, 1, 1, 6, 2, 4, 5),
+    (18, 9, 9, 2, 2, 0, 3, 3, 4, 6),  # three towers, with nothing to deal out in each
 ]
+
+
+@pytest.mark.parametrize("case", [case for case in CONVOLUTIONS if len(case) == 10])
+def test_towers_read_as_so_many_layers_side_by_side(case):
+    channels, features, groups, kernel, stride, padding, mixed, towers, *_ = case
+    parts = (number // towers for number in (channels, features, groups))
+    alone = Shape(*parts, kernel, stride, padding, mixed // towers)
+    side_by_side = [alone.order + tower * (channels // towers) for tower in range(towers)]
+    assert np.array_equal(Shape(*case[:8]).order, np.concatenate(side_by_side))
 
 
 @pytest.mark.parametrize("case", CONVOLUTIONS)

@@ -28,6 +28,7 @@ PRESETS = {
     "half": (18, "ns1e", 2048),
     "shallow": (18, "ns1e", 2048),
     "full": (18, "ns1e", 4096),
+    "two": (18, "ns1e", 4096),
     "many-chip": (88, "ns1e", 4096),
     "many": (88, "ns16e", 65_536),
 }
@@ -52,7 +53,7 @@ def test_every_preset_is_here():
     assert {path.stem for path in (CONF / "student").glob("*.yaml")} == set(PRESETS)
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("many", "many-chip", "full")])
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("many", "many-chip", "full", "two")])
 def test_a_preset_fits_by_the_plain_rule_with_room_to_copy_its_input(name):
     actions, chip, cores = PRESETS[name]
     naive = sum(naive_cores(untrained(name, actions), CHIPS[chip]))

@@ -47,7 +47,7 @@ def test_weights_over_pixels_and_over_blocks_are_inverse():
 def test_what_is_unfolded_folds_to_the_same_integers_before_and_after_it_is_measured(seed):
     spec = export(trained_looking(LAYERS, (3, 4), seed))
     again = student(LAYERS, (3, 4), seed + 1)
-    unfold(again, spec)
+    unfold(again, [spec])
     assert export(again).digest == spec.digest
     measure(again, [cells_of(stacks(4, seed)), cells_of(stacks(3, seed + 1))])
     assert export(again).digest == spec.digest
@@ -57,7 +57,7 @@ def test_what_is_unfolded_folds_to_the_same_integers_before_and_after_it_is_meas
 def test_an_unfolded_student_has_seen_its_pictures_by_its_own_bits():
     spec = export(trained_looking(SMALL, (3,), seed=4))
     made = student(SMALL, (3,), seed=5)
-    unfold(made, spec)
+    unfold(made, [spec])
     batches = [cells_of(stacks(5, seed)) for seed in (1, 2)]
     measure(made, batches)
     own = levels(made)
@@ -77,7 +77,7 @@ def test_a_history_of_pictures_unfolds_too():
     torch.manual_seed(1)
     spec = export(Student(shape, heads(3)).eval())
     again = Student(shape, heads(3))
-    unfold(again, spec)
+    unfold(again, [spec])
     measure(again, [cells_of(stacks(3))])
     assert export(again).digest == spec.digest
 
@@ -93,7 +93,67 @@ def test_a_history_of_pictures_unfolds_too():
 def test_a_student_of_other_games_or_layers_is_no_start(layers, counts, what):
     spec = export(student(layers, counts).eval())
     with pytest.raises(SettingsError, match=f"start: a student of other {what}; name one of these games"):
-        unfold(student(SMALL, (3,)), spec)
+        unfold(student(SMALL, (3,)), [spec])
+
+
+SHUFFLED = (
+    LayerSettings(12, 4, 4, 4, 0, False),
+    LayerSettings(8, 2, 1, 1, 0, True),
+    LayerSettings(10, 1, 3, 2, 0, True),
+)
+TOWERS = (
+    LayerSettings(24, 8, 4, 4, 0, False),
+    LayerSettings(16, 4, 1, 1, 0, True),
+    LayerSettings(20, 2, 3, 2, 0, True),
+)
+
+
+def two_towers() -> Student:
+    return Student(StudentSettings(8, TOWERS, towers=2), heads(2, 3))
+
+
+def test_votes_of_two_towers_are_those_of_two_students_together():
+    specs = [export(trained_looking(SHUFFLED, (2, 3), seed)) for seed in (1, 2)]
+    both = two_towers()
+    unfold(both, specs)
+    measure(both, [cells_of(stacks(4))])
+    spec, obs = export(both), stacks(5, seed=3)
+    one, other = (own.run(own.transduce(obs)) for own in specs)
+    assert np.array_equal(spec.run(spec.transduce(obs)), one + other)
+    assert len({tuple(row) for row in (one - other).tolist()}) > 1, "they differ"
+    assert_levels_agree(both, spec, obs)
+
+
+def test_two_towers_begin_as_two_students_that_are_alike():
+    one, wider = (export(student(layers, (2, 3)).eval()) for layers in (SHUFFLED, SMALL))
+    with pytest.raises(
+        SettingsError, match="start: students of different games or layers, must be alike; name one for"
+    ):
+        unfold(two_towers(), [one, wider])
+    for specs in ([one], [one, one, one]):
+        with pytest.raises(SettingsError, match=r"start: a student of other layers.*or as many as it has towers"):
+            unfold(two_towers(), specs)
+
+
+@pytest.mark.parametrize(
+    ("settings_", "message"),
+    [
+        (lambda: StudentSettings(8, TOWERS, towers=0), "student.towers: found 0, allowed 1 or more"),
+        (lambda: StudentSettings(7, TOWERS, towers=2), "front_features: found 7, allowed a multiple of the 2 towers"),
+        (lambda: StudentSettings(8, TOWERS, history=2, towers=2), "history: found 2, allowed 1 with several towers"),
+        (lambda: StudentSettings(9, SMALL, towers=3), r"student 01-P4-8\(2\): groups: found 2, .* multiple of the 3"),
+    ],
+)
+def test_towers_that_share_what_they_should_not_are_refused(settings_, message):
+    with pytest.raises(SettingsError, match=message):
+        Student(settings_(), heads(3))
+
+
+def test_weights_of_other_signs_than_a_student_may_have_are_refused():
+    spec = export(student(SMALL, (3,)).eval())
+    shared = Student(StudentSettings(4, SMALL, signs="shared"), heads(3))
+    with pytest.raises(SettingsError, match=r"start: 01-P4-8\(2\) has weights of .*signs"):
+        unfold(shared, [spec])
 
 
 def test_votes_are_scaled_to_the_least_loss():
@@ -119,15 +179,15 @@ def test_learning_goes_on_from_a_folded_student_and_its_report_says_so(root, tmp
     spec, made = load_spec(first.folder / "student.npz")
     save_spec(spec, tmp_path / "ships.npz", made)
     again = linked(root, tmp_path / "again")
-    config = tiny_run(again, mode="offline", start=str(tmp_path / "ships.npz"), updates=2)
+    config = tiny_run(again, mode="offline", start=(str(tmp_path / "ships.npz"),), updates=2)
     assert command(config, "") == 0
     begun = read_json(config.folder / "report.json")["origin"]["start"]
-    assert begun == {"spec": spec.digest, "updates": made["update"]}
-    third = tiny_run(linked(root, tmp_path / "third"), mode="offline", start=str(config.folder / "student.npz"))
+    assert begun == [{"spec": spec.digest, "updates": made["update"]}]
+    third = tiny_run(linked(root, tmp_path / "third"), mode="offline", start=(str(config.folder / "student.npz"),))
     distiller = Distiller(third)
-    distiller.begin_as(config.folder / "student.npz")
+    distiller.begin_as([config.folder / "student.npz"])
     assert export(distiller.student).digest == load_spec(config.folder / "student.npz")[0].digest
-    assert distiller.start is not None and distiller.start["updates"] == made["update"] + 2
+    assert [own["updates"] for own in distiller.start] == [made["update"] + 2]
     distiller.save(tmp_path / "state.safetensors")
     other = Distiller(third)
     other.resume(tmp_path / "state.safetensors")
