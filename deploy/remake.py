@@ -32,6 +32,7 @@ BEFORE = {
     "teacher.agent.dueling": False,
     "teacher.agent.advantage": 0.0,
     "distill.start": [],
+    "distill.online_falls": 0.0,
     "distill.unit": "value",
     "distill.readouts": 0.0,
     "distill.hints": 0.0,

@@ -106,7 +106,7 @@ class Distiller:
         seed = own.seed + 17 * index + 1009 * self._team.rank
         rows, unit = own.online_rows, self.recorded[index].unit
         env, teacher = self.config.env, self.teachers[index]
-        return Online(teacher, env, own.envs, rows, own.online_epsilon, seed, unit, own.shift)
+        return Online(teacher, env, own.envs, rows, own.online_epsilon, seed, unit, own.shift, own.online_falls)
 
     def _hinter(self, game: int) -> Hinter:
         """A teacher, and along which axes its hidden units vary most where it plays."""

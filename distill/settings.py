@@ -48,6 +48,7 @@ class DistillSettings:
     online_rows: int
     online_start_updates: int
     online_epsilon: float
+    online_falls: float  # share of its lessons that lie shortly before the value of a state fell
     held_out: float
     threads: int  # that share each batch
     bf16: bool
@@ -69,7 +70,7 @@ class DistillSettings:
         counts = "hint_axes cool_updates updates batch envs threads log_updates exam_updates eval_updates eval_episodes"
         for name in (*counts.split(), "report_episodes", "calibrate_batches"):
             need(getattr(self, name) >= 1, f"distill.{name}", getattr(self, name), "1 or more")
-        for name in ("online_epsilon", "epsilon"):
+        for name in ("online_epsilon", "online_falls", "epsilon"):
             need(0 <= getattr(self, name) <= 1, f"distill.{name}", getattr(self, name), "0 to 1")
         for name in ("shift", "decisions", "eval_start_updates", "still_levels", "still_updates", "still_decisions"):
             need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rl.checkpoint import PolicyCheckpoint
-from rl.frames import BlockStacks, Frames, blocks, stack_blocks
+from rl.frames import STACK, BlockStacks, Frames, blocks, stack_blocks
 from rl.games import EnvSettings, VectorGame
 from rl.manifest import Facts
 from rl.rollouts import Rollouts
@@ -20,6 +20,7 @@ from rl.settings import SettingsError
 from rl.stacks import StackBuffer
 
 PARTS = "cells", "q", "hints", "known"  # of a lesson
+AHEAD, DEPTH = 12, 4.0  # decisions within which a value falls, and how far, in units of the lessons
 Act = Callable[[Frames], NDArray[np.int64]]  # stacks [B, 21, 21, 64] -> actions [B]
 
 
@@ -137,6 +138,34 @@ def need_same_preprocessing(folder: Path, facts: Facts, env: EnvSettings) -> Non
         )
 
 
+class Falls:
+    """Which rows of a ring lie shortly before the teacher thought much less of where the student had got itself.
+
+    Where all labels are equally sure of themselves, only that tells which mistakes were the ones that counted.
+    """
+
+    def __init__(self, rows: int, envs: int, depth: float) -> None:
+        """`depth`: how far a state's value must fall, in points, within AHEAD decisions of the same episode."""
+        self.marked = np.zeros(rows, np.bool_)
+        self._envs, self._depth = envs, depth
+        self._values: NDArray[np.float32] = np.full((AHEAD, envs), -np.inf, np.float32)  # newest last; before: none
+
+    def note(self, rows: NDArray[np.int64], values: NDArray[np.float32], first: NDArray[np.bool_]) -> None:
+        """The newest rows [B], the values of their states [B], which of them begin an episode [B]."""
+        self._values[:, first] = -np.inf
+        back, env = np.nonzero(self._values - values > self._depth)
+        size = len(self.marked)
+        self.marked[(rows[env] - (AHEAD - back) * self._envs) % size] = True
+        # Other pictures come here next, and stacks reach back over some more.
+        self.marked[(rows + np.arange(STACK + 1)[:, None] * self._envs) % size] = False
+        self._values = np.concatenate([self._values[1:], values[None]])
+
+    def draw(self, rng: np.random.Generator, most: int) -> NDArray[np.int64]:
+        """So many rows, uniform with replacement; none where none is marked."""
+        found = np.flatnonzero(self.marked)
+        return rng.choice(found, most) if len(found) else found
+
+
 class Online:
     """The student plays, the teacher says what it would have done, a ring keeps the newest of it (DAgger-like)."""
 
@@ -150,8 +179,11 @@ class Online:
         seed: int,
         unit: float = 1.0,
         shift: int = 0,
+        falls: float = 0.0,
     ) -> None:
+        """`falls`: share of what is drawn that lies shortly before the value of a state fell."""
         self._teacher, self._epsilon, self.unit, self._shift = teacher.build(), epsilon, unit, shift
+        self._share, self._falls = falls, Falls(rows // envs * envs, envs, DEPTH * unit)
         self._games = VectorGame(teacher.game, env, envs, seed, 1)
         teacher.require(teacher.game, self._games.actions, "distill")
         self._rng = np.random.default_rng(seed)
@@ -169,7 +201,8 @@ class Online:
         actions = act(self._stacks.now)
         stray = self._rng.random(len(actions)) < self._epsilon
         actions[stray] = self._rng.integers(q.shape[1], size=int(stray.sum()))
-        self._buffer.add(self._newest, self._first, q, actions.astype(np.uint8))
+        first = self._first
+        self._buffer.add(self._newest, first, q, actions.astype(np.uint8))
         step = self._games.step(actions)
         self._newest, self._first = step.first, step.ended
         self._stacks.push(blocks(step.first), step.ended)
@@ -178,6 +211,7 @@ class Online:
         self._open[step.ended] = 0
         rows = (self.seen + np.arange(len(actions))) % self.rows
         self.seen += len(actions)
+        self._falls.note(rows, q.max(axis=1), first)
         return rows
 
     def lesson(self, rng: np.random.Generator, batch: int) -> Lesson:
@@ -186,8 +220,9 @@ class Online:
         return Lesson(torch.from_numpy(cells), self.labels(rows), self.unit)
 
     def draw(self, rng: np.random.Generator, batch: int) -> NDArray[np.int64]:
-        """Rows of the ring [B], uniform with replacement."""
-        return self._buffer.sample(rng, batch)
+        """Rows of the ring [B], with replacement: some from before falls, where there are any, the rest uniform."""
+        before = self._falls.draw(rng, round(self._share * batch))
+        return np.concatenate([before, self._buffer.sample(rng, batch - len(before))])
 
     def pictures(self, rows: NDArray[np.int64]) -> Tensor:
         """Stacks [B, 21, 21, 64], not moved."""

@@ -122,6 +122,7 @@ TINY = DistillSettings(
     online_rows=64,
     online_start_updates=1,
     online_epsilon=0.25,
+    online_falls=0.0,
     held_out=0.25,
     threads=1,
     bf16=True,
