@@ -134,7 +134,7 @@ def commands(games: Sequence[str], found: Mapping[str, Any]) -> list[str]:
     return [
         distilling(f"GAMES={names}", found, composed),
         f"make compile GAMES={names}",
-        f"make score GAMES={names} ARGS=student={label(games)}",
+        f"make score GAMES={names} ARGS=several={label(games)}",
     ]
 
 

@@ -82,7 +82,7 @@ class ScoreRun:
     games: tuple[str, ...]
     root: str
     runs: tuple[str, ...]  # folders like root, of trainings apart from each other; none: root alone
-    student: str | None  # games of a student of several, whose scores stand in its folder; None: each game's own
+    several: str | None  # games of a student of several, whose scores stand in its folder; None: each game's own
     score: ScoreSettings
 
     def __post_init__(self) -> None:
@@ -94,14 +94,14 @@ class ScoreRun:
         """One game of one training each; a player without a model is the same in every training: it plays once."""
         models = tuple(player for player in self.score.players if player in FILES)
         first, *others = self.runs or (self.root,)
-        jobs = [GameRun(game, first, self.score, self.student) for game in self.games]
+        jobs = [GameRun(game, first, self.score, self.several) for game in self.games]
         more = replace(self.score, players=models) if models and others else None
-        return [*jobs, *(GameRun(game, root, more, self.student) for root in others if more for game in self.games)]
+        return [*jobs, *(GameRun(game, root, more, self.several) for root in others if more for game in self.games)]
 
     @property
     def folder(self) -> Path:
         """Where all games together are told."""
-        return Path(self.root) / (self.student or label(self.games)) / "score" / self.score.protocol
+        return Path(self.root) / (self.several or label(self.games)) / "score" / self.score.protocol
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class GameRun:
     name: str
     root: str
     score: ScoreSettings
-    student: str | None = None  # as of `ScoreRun`
+    student: str | None = None  # as `ScoreRun.several`
 
     @property
     def own(self) -> str:

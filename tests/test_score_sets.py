@@ -269,7 +269,7 @@ def test_all_that_is_missing_is_said_at_once_and_nothing_is_played(root, played)
 )
 def test_sets_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(SettingsError, match=message):
-        ScoreRun(**{"games": ("Pong",), "root": "x", "runs": (), "student": None, "score": settings()} | changes)
+        ScoreRun(**{"games": ("Pong",), "root": "x", "runs": (), "several": None, "score": settings()} | changes)
 
 
 @pytest.mark.parametrize(
