@@ -179,6 +179,18 @@ def test_every_key_of_every_file_is_a_setting():
             settings(kind, tree)  # strict both ways: a key without a field and a field without a key are errors
 
 
+@pytest.mark.parametrize("root", KINDS)
+def test_no_setting_has_the_name_of_a_group_that_its_command_does_not_choose_from(root):
+    raw = yaml.safe_load((CONF / f"{root}.yaml").read_text())
+    chosen = {name.split()[-1] for item in raw["defaults"] if isinstance(item, dict) for name in item}
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    assert not set(raw) & groups - chosen, "hydra takes it for the group: nobody can set it"
+
+
+def test_a_student_of_several_games_can_be_named_for_scoring():
+    assert composed("score", "games=[Pong,Breakout]", "several=Pong-Breakout")[0]["several"] == "Pong-Breakout"
+
+
 # A slip of the finger
 
 
