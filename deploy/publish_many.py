@@ -124,17 +124,22 @@ def card(config: PublishManyRun, reports: Mapping[str, Any], scores: Mapping[str
         "student": {k: student[k] for k in ("spec", "updates", "wall_s", "settings", "origin")},
         "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
         "versions": scores[config.games[0]]["versions"],
-        "commands": commands(config.games, student["settings"]),
+        "commands": commands(config.games, student["settings"], scores[config.games[0]]["protocol"]["episodes"]),
     }
 
 
-def commands(games: Sequence[str], found: Mapping[str, Any]) -> list[str]:
-    """The commands that made it; `found`: the settings of its distillation, as a report or a card tells them."""
-    names = ",".join(games)
+def commands(games: Sequence[str], found: Mapping[str, Any], episodes: int) -> list[str]:
+    """The commands that made it and scored it by so many episodes.
+
+    `found`: the settings of its distillation, as a report or a card tells them.
+    """
+    names, several = ",".join(games), f"several={label(games)}"
+    if episodes != composed("score")["score"]["episodes"]:
+        several = f'"{several} score.episodes={episodes}"'
     return [
         distilling(f"GAMES={names}", found, composed),
         f"make compile GAMES={names}",
-        f"make score GAMES={names} ARGS=several={label(games)}",
+        f"make score GAMES={names} ARGS={several}",
     ]
 
 
@@ -142,7 +147,8 @@ def retell(models: Path) -> None:
     """Write these cards' commands anew, as deploy.publish does with those of single games."""
     for path in sorted(models.glob(f"*/{SEVERAL}")):
         facts = read_json(path)
-        again = commands(labelled(path.parent.name), facts["student"]["settings"])
+        episodes = facts["protocol"]["episodes"]
+        again = commands(labelled(path.parent.name), facts["student"]["settings"], episodes)
         write_card(path.parent, {**facts, "commands": again})
 
 

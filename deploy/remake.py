@@ -51,6 +51,8 @@ def arguments(found: Mapping[str, Any], own: Mapping[str, Any], presets: Mapping
     """
     known = dict(leaves(own))
     told = {key: value for key, value in BEFORE.items() if key in known} | dict(leaves(found))
+    # What is a list now, and was none then, was an empty one.
+    told |= {key: [] for key, value in told.items() if value is None and isinstance(known.get(key), list)}
     student = {key: value for key, value in told.items() if key.startswith("student.")}
     named = {name: dict(leaves({"student": layers})) for name, layers in presets.items()}
     said = [name for name, layers in named.items() if layers == student and not student.items() <= known.items()]

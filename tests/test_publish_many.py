@@ -119,6 +119,7 @@ def test_cards_of_all_students_of_several_games_tell_their_commands_anew(config,
     card = tmp_path / "models" / "Pong-Breakout" / SEVERAL
     facts = read_json(card)
     assert facts["commands"][1] == "make compile GAMES=Pong,Breakout"
+    assert facts["commands"][2] == 'make score GAMES=Pong,Breakout ARGS="several=Pong-Breakout score.episodes=1"'
     write_json(card, facts | {"commands": ["make nothing"]})
     publish_many.retell(tmp_path / "models")
     assert read_json(card) == facts

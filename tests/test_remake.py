@@ -26,7 +26,7 @@ def said(line: str) -> list[str]:
 def check_makes(made: dict[str, Any], told: dict[str, Any]) -> None:
     """Settings that a command gives are those a card tells, but for where and on what it ran."""
     own = dict(leaves(made))
-    differs = {key for key, value in leaves(told) if own.get(key, value) != value}
+    differs = {key for key, value in leaves(told) if own.get(key, value) != value and (own[key], value) != ([], None)}
     assert {key.rpartition(".")[2] for key in differs} <= ELSEWHERE
 
 
@@ -88,9 +88,16 @@ def test_the_commands_of_integers_on_a_card_give_the_settings_that_it_tells(path
 @pytest.mark.parametrize("path", sorted(MODELS.glob(f"*/{SEVERAL}")), ids=lambda path: path.parent.name)
 def test_the_commands_on_a_card_of_several_games_give_the_settings_that_it_tells(path):
     facts, games = read_json(path), labelled(path.parent.name)
-    again = publish_many.commands(games, facts["student"]["settings"])
+    again = publish_many.commands(games, facts["student"]["settings"], facts["protocol"]["episodes"])
     assert facts["commands"] == again, "conf/ is another now: deploy.publish_many.retell writes the cards anew"
     check_makes(composed("distill", f"games=[{','.join(games)}]", *said(again[0])), facts["student"]["settings"])
+
+
+def test_none_that_is_an_empty_list_now_is_not_said_and_names_in_a_list_are_said_bare():
+    own: dict[str, Any] = {"student": 1, "distill": {"start": []}}
+    assert arguments({"student": 1, "distill": {"start": None}}, own, {}) == ""
+    begun = {"student": 1, "distill": {"start": ["a.npz", "b.npz"]}}
+    assert arguments(begun, own, {}) == "distill.start=[a.npz,b.npz]"
 
 
 def test_a_setting_that_is_no_longer_known_is_left_out():
