@@ -134,7 +134,7 @@ def commands(games: Sequence[str], found: Mapping[str, Any], episodes: int) -> l
     `found`: the settings of its distillation, as a report or a card tells them.
     """
     names, several = ",".join(games), f"several={label(games)}"
-    if episodes != composed("score")["score"]["episodes"]:
+    if episodes != composed("score", f"games=[{names}]")["score"]["episodes"]:
         several = f'"{several} score.episodes={episodes}"'
     return [
         distilling(f"GAMES={names}", found, composed),
