@@ -36,6 +36,7 @@ from deploy.student_card import (
     scored_identities,
     student_identities,
     student_lines,
+    trainings,
     with_student,
 )
 from rl.checkpoint import load_policy
@@ -129,7 +130,8 @@ def commands(card: Mapping[str, Any]) -> Iterator[str]:
         yield f"make score GAME={game} ARGS=score.players=[teacher]"
     else:
         yield f"make rollouts GAME={game}"
-        yield distilling(f"GAME={game}", card["student"]["settings"], composed)
+        for own in trainings(card["student"]):
+            yield distilling(f"GAME={game}", own["settings"], composed)
         if "finetuned" in card["student"]:
             yield finetuning(game, card["student"]["finetuned"]["settings"], composed)
         yield from (f"make {stage} GAME={game}" for stage in ("compile", "score"))

@@ -18,6 +18,7 @@ from rl.stages import CHIP, STUDENT
 
 STAGES = ("rollouts", "student", "chip")  # whose reports tell of a student
 PLAYERS = ("student", "chip")
+BEFORE = ("spec", "updates", "wall_s", "settings", "begun")  # of the student that it began as, where that one shipped
 KEPT = ("spec", "updates", "wall_s", "settings", "origin", "finetuned")  # the last if it learned on by play
 
 
@@ -71,7 +72,18 @@ def with_student(
     for own in scores.values():
         own["of_teacher"] = of_teacher(card["game"], own["mean"], teacher)
     others = {player: own for player, own in card["scores"].items() if player not in PLAYERS}
-    return {**card, "scores": {**others, **scores}, **of_student(reports)}
+    made = of_student(reports)
+    begun = {own["spec"] for own in made["student"]["origin"].get("start", [])}
+    if card.get("student", {}).get("spec") in begun:
+        made["student"]["begun"] = {k: card["student"][k] for k in BEFORE if k in card["student"]}
+    return {**card, "scores": {**others, **scores}, **made}
+
+
+def trainings(student: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A card's student as it was distilled: those that it began as, as far as they shipped, then itself."""
+    if "begun" in student:
+        yield from trainings(student["begun"])
+    yield student
 
 
 def need_same_rules(run_folder: Path, card: Mapping[str, Any], reports: Mapping[str, Any]) -> None:

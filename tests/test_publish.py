@@ -222,11 +222,11 @@ def test_integers_alone_join_what_ships(run_folder, tmp_path):
     assert {path.name for path in ships.iterdir()} == {*files, "int4.npz"}
 
 
-def leave_student(folder: Path) -> None:
+def leave_student(folder: Path, *begun_as: str) -> None:
     """As a run is that has a new student and its chip alone, of a teacher that ships."""
     shutil.rmtree(folder / "teacher")
     path = folder / "student/report.json"
-    begun = {"start": [{"spec": digit * 64, "updates": 24_000} for digit in "ef"]}
+    begun = {"start": [{"spec": spec, "updates": 24_000} for spec in begun_as or ("e" * 64, "f" * 64)]}
     write_json(path, read_json(path) | {"updates": 500, "origin": begun})
     path = folder / "score/nature/report.json"
     facts = read_json(path)
@@ -255,6 +255,19 @@ def test_a_new_student_alone_takes_the_place_of_that_of_the_teacher_that_ships(r
     assert "- student: 500 updates after 24,000 as `eeeeeeeeeeeeeeee` and after 24,000 as `ffffffffffffffff`, 1" in text
     assert (ships / SHIPPED[TEACHER]).read_bytes() == files[SHIPPED[TEACHER]]
     assert {path.name for path in ships.iterdir()} == set(files)
+
+
+def test_a_card_keeps_how_the_student_was_made_that_this_one_began_as(run_folder, tmp_path):
+    path = run_folder / "student/report.json"
+    write_json(path, read_json(path) | {"settings": composed("distill", "games=[Pong]", "distill.shift=3")})
+    command(publish_run(run_folder))
+    leave_student(run_folder, read_json(path)["spec"])
+    write_json(path, read_json(path) | {"settings": composed("distill", "games=[Pong]", "distill.updates=500")})
+    command(publish_run(run_folder))
+    card = read_json(tmp_path / "ships/models/Pong" / CARD)
+    assert (card["student"]["updates"], card["student"]["begun"]["updates"]) == (500, 77)
+    told = ['make distill GAME=Pong ARGS="distill.shift=3"', 'make distill GAME=Pong ARGS="distill.updates=500"']
+    assert card["commands"][2:4] == told
 
 
 def test_a_student_and_integers_of_a_teacher_that_ships_join_together(run_folder, tmp_path):

@@ -11,6 +11,7 @@ from deploy import publish_many
 from deploy.cards import SEVERAL
 from deploy.publish import commands, composed
 from deploy.remake import ELSEWHERE, arguments, distilling, fine_tuning, teaching
+from deploy.student_card import trainings
 from rl.command import CONF
 from rl.files import read_json
 from rl.gather import leaves
@@ -62,13 +63,14 @@ def test_the_commands_on_a_card_give_the_settings_that_it_tells(path):
     again = list(commands(facts))
     assert facts["commands"] == again, "conf/ is another now: deploy.publish.retell writes the cards anew"
     assert f"Made by: `{again[0]}`" in path.with_name("card.md").read_text()
-    for stage, told in (("teacher", facts["teacher"]), ("distill", facts.get("student", {}))):
-        line = next((line for line in again if line.startswith(f"make {stage} ")), None)
-        if line is None:
-            continue
-        game = facts["game"]
-        named = [f"game={game}", f"name={game}"] if stage == "teacher" else [f"games=[{game}]"]
-        check_makes(composed(stage, *named, *said(line)), told["settings"])
+    game, students = facts["game"], list(trainings(facts["student"])) if "student" in facts else []
+    for stage, named, made in (
+        ("teacher", [f"game={game}", f"name={game}"], [facts["teacher"]]),
+        ("distill", [f"games=[{game}]"], students),
+    ):
+        lines = [line for line in again if line.startswith(f"make {stage} ")]
+        for line, told in zip(lines, made, strict=True):
+            check_makes(composed(stage, *named, *said(line)), told["settings"])
 
 
 INTEGERS = [
