@@ -132,8 +132,8 @@ def commands(card: Mapping[str, Any]) -> Iterator[str]:
         yield f"make rollouts GAME={game}"
         for own in trainings(card["student"]):
             yield distilling(f"GAME={game}", own["settings"], composed)
-        if "finetuned" in card["student"]:
-            yield finetuning(game, card["student"]["finetuned"]["settings"], composed)
+            if "finetuned" in own:
+                yield finetuning(game, own["finetuned"]["settings"], composed)
         yield from (f"make {stage} GAME={game}" for stage in ("compile", "score"))
     yield from integer_commands(card, composed)
 
@@ -211,9 +211,9 @@ def publish_student(config: PublishRun, folder: Path, target: Path) -> dict[str,
 
 def publish_integers(card: Mapping[str, Any], folder: Path, target: Path) -> dict[str, Any]:
     """Integers of a teacher that ships, from a run that has them without it; the card with them."""
-    facts = joined(card, folder, SCORES)
+    facts, models = joined(card, folder, SCORES), scored(folder)
     for stage in INTEGERS:
-        if stage in scored(folder):  # others that lie there are not those that the card tells of
+        if stage in models:  # others that lie there are not those that the card tells of
             write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
     return facts
 

@@ -18,7 +18,14 @@ from rl.stages import CHIP, STUDENT
 
 STAGES = ("rollouts", "student", "chip")  # whose reports tell of a student
 PLAYERS = ("student", "chip")
-BEFORE = ("spec", "updates", "wall_s", "settings", "begun")  # of the student that it began as, where that one shipped
+BEFORE = (
+    "spec",
+    "updates",
+    "wall_s",
+    "settings",
+    "finetuned",
+    "begun",
+)  # of one that it began as, if it shipped
 KEPT = ("spec", "updates", "wall_s", "settings", "origin", "finetuned")  # the last if it learned on by play
 
 

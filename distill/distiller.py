@@ -24,8 +24,9 @@ from distill.packing import packed
 from distill.readouts import Hinter, Readouts, axes_of, hidden_units, shrinking
 from distill.settings import DistillRun, rate_at, readouts_at, still_at, temperature_at
 from distill.sources import Lesson, Online, Recorded, joined
-from distill.student import Student, recalibrate
-from distill.unfold import be_sure, load_start, measure, unfold, updates_behind
+from distill.statistics import measure, recalibrate
+from distill.student import Student
+from distill.unfold import be_sure, load_start, unfold, updates_behind
 from rl.checkpoint import (
     PolicyCheckpoint,
     load_optimiser,

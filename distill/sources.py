@@ -211,7 +211,8 @@ class Online:
         self._open[step.ended] = 0
         rows = (self.seen + np.arange(len(actions))) % self.rows
         self.seen += len(actions)
-        self._falls.note(rows, q.max(axis=1), first)
+        if self._share:
+            self._falls.note(rows, q.max(axis=1), first)
         return rows
 
     def lesson(self, rng: np.random.Generator, batch: int) -> Lesson:

@@ -7,7 +7,7 @@ The front (transduction) is the same with integer weights over pixels, and stays
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -389,16 +389,3 @@ def _check(name: str, channels: int, own: LayerSettings, towers: int) -> None:
     fan_in = channels // own.groups * own.kernel**2
     if fan_in > MAX_INPUTS:
         raise SettingsError(f"student {name}: {fan_in} inputs a neuron, allowed {MAX_INPUTS}; try more groups")
-
-
-def recalibrate(student: Student, batches: Iterable[Tensor]) -> None:
-    """Replace running statistics by plain means over batches of stacks u8 [B, 21, 21, 64], in float32."""
-    student.train()
-    with torch.no_grad():
-        for index, cells in enumerate(batches):
-            for level in student.normalised:
-                level.momentum = 1 / (index + 1)
-            student.votes(cells)
-    for level in student.normalised:
-        level.momentum = MOMENTUM
-    student.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ from torch import Tensor
 
 from deploy.spec import Conv, StudentSpec, load_spec
 from distill.export import convs, export
-from distill.fire import EPSILON, F64, moments_of
+from distill.fire import EPSILON
 from distill.front import block_kernel
-from distill.sharing import WHOLE
 from distill.sources import Lesson
-from distill.student import FRONT_PEAK, Normalised, Student, TrinaryConv
+from distill.student import FRONT_PEAK, Student, TrinaryConv
 from rl.settings import SettingsError
 
 # Of hidden weights that are not 0: beyond 0.6, where they settle, so that not every update moves them.
@@ -29,7 +28,7 @@ SCALES = tuple(2 ** (step / 2) for step in range(-4, 13))  # times those that a 
 def load_start(path: Path) -> tuple[StudentSpec, dict[str, Any]]:
     """(spec, where it comes from) of a student to go on from; raises SettingsError where there is none."""
     if not path.exists():
-        raise SettingsError(f"distill.start: {path} does not exist; name a student.npz, or null to begin from nothing")
+        raise SettingsError(f"distill.start: {path} does not exist; name a student.npz, or [] to begin from nothing")
     return load_spec(path)
 
 
@@ -41,7 +40,8 @@ def updates_behind(made: Mapping[str, Any]) -> int:
 def unfold(student: Student, specs: Sequence[StudentSpec]) -> None:
     """Make a student that computes in evaluation mode what specs do, one in each tower, their votes added up.
 
-    Its statistics say nothing until `measure`. Raises SettingsError where games, actions or layers are others.
+    Its statistics say nothing until `distill.statistics.measure`. Raises SettingsError where games, actions or layers
+    are others.
     """
     own = export(student)
     spec = specs[0] if len(specs) == 1 else side_by_side(own, specs)
@@ -101,39 +101,6 @@ def _joined_conv(name: str, parts: Sequence[Conv], apart: bool) -> Conv:
         first.padding,
         (channels * count, height, width),
     )
-
-
-def measure(student: Student, batches: Iterable[Tensor]) -> None:
-    """Statistics of every level over stacks u8 [B, 21, 21, 64], by bits as they are; what is computed stays the same.
-
-    Biases move along: in deviations of sums that vary, a threshold is where its gradient can find it.
-    """
-    seen: dict[Normalised, list[tuple[F64, F64]]] = {level: [] for level in student.normalised}
-
-    def note(level: Normalised, given: tuple[Tensor, Any]) -> None:
-        mean, variance, _ = moments_of(level.sums(given[0]), WHOLE)
-        seen[level].append((mean, variance + mean**2))
-
-    hooks = [level.register_forward_pre_hook(note) for level in seen]  # type: ignore[arg-type]
-    try:
-        with torch.no_grad():
-            for cells in batches:
-                list(student.levels(cells, None))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for level, found in seen.items():
-        mean, square = (torch.from_numpy(sum(part) / len(found)) for part in zip(*found, strict=True))
-        _restate(level, mean, square - mean**2)
-
-
-@torch.no_grad()
-def _restate(level: Normalised, mean: Tensor, variance: Tensor) -> None:
-    """Other statistics, and biases by which it fires where it did."""
-    least = level.bias.double() * level.deviation - level.mean.double()
-    level.mean.copy_(mean)
-    level.variance.copy_(variance.clamp(min=0))
-    level.bias.copy_((least + level.mean.double()) / level.deviation)
 
 
 @torch.no_grad()

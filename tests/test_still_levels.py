@@ -13,7 +13,8 @@ from distill.distiller import Distiller
 from distill.learner import Learner
 from distill.readouts import Readouts, shrinking
 from distill.settings import still_at
-from distill.student import Student, StudentSettings, recalibrate
+from distill.statistics import recalibrate
+from distill.student import Student, StudentSettings
 from rl.settings import SettingsError
 
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from distill.convolve import Shape, convolve
 from distill.fire import EPSILON
 from distill.front import front_sums, pixel_kernel, plain_sums
+from distill.statistics import recalibrate
 from distill.student import (
     MOMENTUM,
     LayerSettings,
     Student,
     StudentSettings,
     TrinaryConv,
-    recalibrate,
     shared,
 )
 from rl.frames import stack_blocks

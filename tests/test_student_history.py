@@ -18,7 +18,8 @@ from deploy.compiler import mapped
 from deploy.spec import MAX_INPUTS
 from distill.export import Folded, export
 from distill.latent import KIND, load_latent, save_latent
-from distill.student import LayerSettings, Student, StudentSettings, recalibrate
+from distill.statistics import recalibrate
+from distill.student import LayerSettings, Student, StudentSettings
 from distill.verify import compare
 from rl.checkpoint import read_tensors, write_tensors
 from rl.files import FormatError

@@ -20,9 +20,10 @@ from distill.front import block_kernel, pixel_kernel
 from distill.loss import chosen
 from distill.sharing import WHOLE
 from distill.sources import Lesson
+from distill.statistics import measure
 from distill.student import LayerSettings, Student, StudentSettings
 from distill.train import command
-from distill.unfold import SCALES, be_sure, load_start, measure, unfold
+from distill.unfold import SCALES, be_sure, load_start, unfold
 from rl.files import read_json
 from rl.settings import SettingsError
 
@@ -169,7 +170,7 @@ def test_votes_are_scaled_to_the_least_loss():
 
 
 def test_a_start_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(SettingsError, match=r"start: .*none\.npz does not exist; name a student\.npz, or null"):
+    with pytest.raises(SettingsError, match=r"start: .*none\.npz does not exist; name a student\.npz, or \[\]"):
         load_start(tmp_path / "none.npz")
 
 
