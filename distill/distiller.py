@@ -192,8 +192,8 @@ class Distiller:
         return [(recorded, self.online[game] if self.online else None) for game, recorded in enumerate(self.recorded)]
 
     def _lesson(self, game: int, sources: Sources, rng: np.random.Generator) -> Lesson:
-        """Of every game equally many rows, however much of it was recorded."""
-        size, (recorded, online) = self._own.batch // len(self.recorded), sources
+        """Of every game as many rows as its share, however much of it was recorded."""
+        size, (recorded, online) = self.config.rows[game], sources
         if online is None or self.online[game].seen <= WARM * self._own.envs:
             return recorded.lesson(rng, size)
         if self._own.mode == "online":

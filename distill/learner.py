@@ -88,8 +88,8 @@ class Learner:
         parts = shared_out(lessons, self._threads)
         if len(parts) != len(self._table.seats):  # as many as there are rows
             self._table = Table(len(parts), self._team)
-        sizes, seats = [len(lesson.q) for lesson in lessons], self._table.seats
-        return [self._pool.submit(self._part, own, sizes, goal, seat) for own, seat in zip(parts, seats, strict=True)]
+        rows, seats = sum(len(lesson.q) for lesson in lessons), self._table.seats
+        return [self._pool.submit(self._part, own, rows, goal, seat) for own, seat in zip(parts, seats, strict=True)]
 
     def finish(self, parts: Parts, goal: Goal) -> dict[str, float]:
         """The update that was begun; what it saw. Raises ValueError, having changed nothing, where a number is none."""
@@ -125,23 +125,23 @@ class Learner:
         """What the field looks at, by level: how much fires, and which weights are zero."""
         return self.student.health(self._fired)
 
-    def _part(self, lessons: Sequence[Lesson], sizes: Sequence[int], goal: Goal, seat: Sharing) -> Part:
+    def _part(self, lessons: Sequence[Lesson], rows: int, goal: Goal, seat: Sharing) -> Part:
         try:
-            return self._gradient(lessons, sizes, goal, seat)
+            return self._gradient(lessons, rows, goal, seat)
         except BaseException:
             self._table.leave()
             raise
 
-    def _gradient(self, lessons: Sequence[Lesson], sizes: Sequence[int], goal: Goal, seat: Sharing) -> Part:
-        """What these rows add, where whole lessons have so many."""
+    def _gradient(self, lessons: Sequence[Lesson], rows: int, goal: Goal, seat: Sharing) -> Part:
+        """What these lessons add, where whole ones have so many rows, which all weigh alike."""
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
             levels = self._levels(lessons, seat)
         if seat is self._table.seats[0]:
             self._fired = [level.detach() for level in levels]
         parts = torch.split(self.student.count(levels[-1].permute(0, 3, 1, 2)), [len(own.q) for own in lessons])
         losses, same = [], 0.0
-        for head, (votes, lesson, size) in enumerate(zip(parts, lessons, sizes, strict=True)):
-            logits, share = self.student.logits(votes, head), len(votes) / size / len(sizes)
+        for head, (votes, lesson) in enumerate(zip(parts, lessons, strict=True)):
+            logits, share = self.student.logits(votes, head), len(votes) / rows
             losses.append(goal.loss(logits, lesson) * share)
             if not torch.isfinite(losses[-1]):
                 labels = not torch.isfinite(lesson.q).all()
@@ -151,7 +151,7 @@ class Learner:
         loss, taught = torch.stack(losses).sum(), self._learning()
         if not goal.readouts:
             return Part(torch.autograd.grad(loss, taught), loss.item(), same, 0.0)
-        read = self._read(levels, lessons, sizes, goal)
+        read = self._read(levels, lessons, rows, goal)
         learnt = [*taught, *self._rounded.parameters()]
         gradients = torch.autograd.grad(loss + goal.readouts * read, learnt)
         return Part(gradients, loss.item(), same, read.item() / len(self.readouts.levels))
@@ -162,12 +162,12 @@ class Learner:
             return list(self.student.above(torch.cat(known), seat))
         return list(self.student.levels(torch.cat([lesson.cells for lesson in lessons]), seat))
 
-    def _read(self, levels: Sequence[Tensor], lessons: Sequence[Lesson], sizes: Sequence[int], goal: Goal) -> Tensor:
+    def _read(self, levels: Sequence[Tensor], lessons: Sequence[Lesson], rows: int, goal: Goal) -> Tensor:
         """Summed loss of the readouts, as these rows add to it."""
         losses = []
         for readings in self._rounded(levels, [len(own.q) for own in lessons]):
-            for own, lesson, size in zip(readings, lessons, sizes, strict=True):
-                losses.append(reading_loss(own, lesson, goal) * (len(lesson.q) / size / len(sizes)))
+            for own, lesson in zip(readings, lessons, strict=True):
+                losses.append(reading_loss(own, lesson, goal) * (len(lesson.q) / rows))
         return torch.stack(losses).sum()
 
 

@@ -31,6 +31,7 @@ class DistillSettings:
     cool_updates: int  # from one to the other
     updates: int
     batch: int
+    shares: tuple[float, ...]  # of each update, by game; none: every game as much
     learning_rate: float  # of the hidden weights
     schedule: str
     warmup_updates: int
@@ -77,6 +78,7 @@ class DistillSettings:
         for name in ("readouts", "hints"):
             need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")
         need(0 <= self.hysteresis < 0.5, "distill.hysteresis", self.hysteresis, "0 to below 0.5")
+        need(all(share > 0 for share in self.shares), "distill.shares", self.shares, "each above 0")
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,16 @@ class DistillRun:
         need(len(set(self.games)) == len(self.games), "games", self.games, "each game once")
         levels = len(self.student.layers)  # and the front: at least the votes go on learning
         need(self.distill.still_levels <= levels, "distill.still_levels", self.distill.still_levels, f"0 to {levels}")
-        least = 2 * len(self.games)  # half recorded, half the student's own, of every game
+        shares = self.distill.shares or (1.0,) * len(self.games)
+        need(len(shares) == len(self.games), "distill.shares", self.distill.shares, f"none, or {len(self.games)}")
+        least = math.ceil(2 * sum(shares) / min(shares))  # half recorded, half the student's own, of every game
         need(self.distill.batch >= least, "distill.batch", self.distill.batch, f"{least} or more")
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """How many rows of an update are of each game."""
+        shares = self.distill.shares or (1,) * len(self.games)
+        return tuple(int(self.distill.batch * share / sum(shares)) for share in shares)
 
     @property
     def folder(self) -> Path:

@@ -105,6 +105,7 @@ TINY = DistillSettings(
     cool_updates=10,
     updates=6,
     batch=8,
+    shares=(),
     learning_rate=0.0625,
     schedule="cosine",
     warmup_updates=2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -261,12 +262,14 @@ WRONG = [
     ("hysteresis", 0.5, "0 to below 0.5"),
     ("shift", -1, "0 or more"),
     ("decisions", -1, "0 or more"),
+    ("shares", (0.0,), "each above 0"),
+    ("shares", (2.0, 1.0), "none, or 1"),
 ]
 
 
 @pytest.mark.parametrize(("name", "value", "allowed"), WRONG)
 def test_settings_that_cannot_be_are_refused_by_name(tmp_path, name, value, allowed):
-    with pytest.raises(SettingsError, match=rf"distill.{name}: found {value!r}, allowed {allowed}"):
+    with pytest.raises(SettingsError, match=rf"distill.{name}: found {re.escape(repr(value))}, allowed {allowed}"):
         tiny_run(tmp_path, **{name: value})
 
 
@@ -277,6 +280,8 @@ def test_games_are_named_once_and_there_is_one(tmp_path):
         tiny_run(tmp_path, games=())
     with pytest.raises(SettingsError, match=r"distill.batch: found 8, allowed 10 or more"):
         tiny_run(tmp_path, games=tuple("ABCDE"))
+    with pytest.raises(SettingsError, match=r"distill.batch: found 8, allowed 12 or more"):
+        tiny_run(tmp_path, games=("Pong", "Breakout"), shares=(1.0, 5.0))
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path):
@@ -295,6 +300,8 @@ def test_of_every_game_equally_many_rows_are_learnt_however_much_was_recorded(re
     distiller = Distiller(tiny_run(root, games=("Pong", "Breakout"), mode="offline", batch=9))
     assert distiller.recorded[0].size > 2 * distiller.recorded[1].size
     assert [len(lesson.q) for lesson in distiller._lessons(0)] == [4, 4]
+    shared = Distiller(tiny_run(root, games=("Pong", "Breakout"), batch=11, shares=(0.5, 1.5)))
+    assert [len(lesson.q) for lesson in shared._lessons(0)] == [2, 8]
 
 
 def test_an_exam_tells_the_health_of_every_level_and_of_every_game(root):

@@ -13,7 +13,7 @@ import torch
 from distill_cases import SMALL, heads
 from student_job import GOAL, lessons, one_update
 
-from distill.learner import Learner, finite, shared_out
+from distill.learner import Goal, Learner, finite, shared_out
 from distill.sources import Lesson
 from distill.student import Student, StudentSettings
 
@@ -58,6 +58,14 @@ def test_rows_are_shared_out_so_that_every_part_has_all_games():
     assert [[len(own.q) for own in part] for part in parts] == [[2, 1], [3, 2], [2, 1], [3, 2]]
     few = [Lesson(own.cells[:2], own.q[:2]) for own in lessons()]
     assert len(shared_out(few, 4)) == 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_game_with_more_rows_pulls_as_much_more_at_the_weights(threads):
+    made = learner(threads)
+    goal = Goal(lambda logits, _: logits.mean() / logits.detach().mean(), 0.0625, 0)  # grows with the scale's logarithm
+    made.finish(made.begin(lessons(), goal), goal)
+    assert made.student.log_scale.grad.tolist() == pytest.approx([10 / 16, 6 / 16])
 
 
 @pytest.mark.parametrize("where", ["values", "loss"])
