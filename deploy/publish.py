@@ -47,6 +47,7 @@ from rl.settings import SettingsError
 from rl.stages import CARD, CHIP, MODELS, SHIPPED, STUDENT, TEACHER
 
 ALWAYS = ("teacher", "score/nature")
+LEARNT = ("policy", "policy_frames", "frames", "wall_s", "settings", "start")  # the last if it began as another
 SCORES = ("mean", "low", "high", "median", "std", "human_normalised", "of_teacher", "returns")
 
 
@@ -91,20 +92,35 @@ def shipping(reports: Mapping[str, Any]) -> tuple[str, ...]:
     return TEACHER, *made, *(stage for stage in INTEGERS if stage in reports["score/nature"]["models"])
 
 
-def card(game: str, reports: Mapping[str, Any]) -> dict[str, Any]:
-    """What there is to know of a shipped game, from its reports."""
+def card(game: str, reports: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What there is to know of a shipped game, from its reports; `before`: the card that shipped until now."""
     score = reports["score/nature"]
     teacher = reports["teacher"]
     made = {
         "game": game,
         "protocol": score["protocol"],
         "scores": {player: {k: facts[k] for k in SCORES} for player, facts in scores_of(reports)},
-        "teacher": {k: teacher[k] for k in ("policy", "policy_frames", "frames", "wall_s", "settings")},
-        **(of_student(reports) if "student" in reports else {}),
+        "teacher": with_begun({k: teacher[k] for k in LEARNT if k in teacher}, before),
+        **(of_student(reports, before) if "student" in reports else {}),
         **integers_of(reports),
         "versions": score["versions"],
     }
     return made | {"commands": list(commands(made))}
+
+
+def with_begun(teacher: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A card's teacher, with how the one was made that it began as, where that one ships."""
+    begun = teacher.get("start", {}).get("policy")
+    return (
+        teacher if before is None or before["teacher"]["policy"] != begun else {**teacher, "begun": before["teacher"]}
+    )
+
+
+def teachings(teacher: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A card's teacher as it was trained: those that it began as, as far as they shipped, then itself."""
+    if "begun" in teacher:
+        yield from teachings(teacher["begun"])
+    yield teacher
 
 
 def scores_of(reports: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -125,7 +141,7 @@ def composed(stage: str, *named: str) -> dict[str, Any]:
 def commands(card: Mapping[str, Any]) -> Iterator[str]:
     """The commands that made what a card tells of."""
     game = card["game"]
-    yield teaching(game, card["teacher"]["settings"], composed)
+    yield from (teaching(game, own["settings"], composed) for own in teachings(card["teacher"]))
     if "student" not in card:
         yield f"make score GAME={game} ARGS=score.players=[teacher]"
     else:
@@ -167,7 +183,7 @@ def card_text(facts: Mapping[str, Any]) -> str:
         f"{rules['epsilon']}, sticky {env['sticky']}, up to {env['noop_max'] - 1} no-ops, cap {env['max_frames']:,} "
         f"frames, {env['frames_per_step']} frames a decision, raw full-game score.",
         "",
-        f"- teacher: {teacher['policy_frames']:,} frames, {teacher['wall_s'] / 60:.0f} minutes on "
+        f"- teacher: {teacher['policy_frames']:,} frames{_after(teacher)}, {teacher['wall_s'] / 60:.0f} minutes on "
         f"{facts['versions'].get('cpus', 2)} cores; digest `{teacher['policy'][:16]}`",
         *(student_lines(facts) if "student" in facts else ()),
         *integer_lines(facts),
@@ -175,6 +191,12 @@ def card_text(facts: Mapping[str, Any]) -> str:
         "Made by: " + ", ".join(f"`{command}`" for command in facts["commands"]) + ".",
     ]
     return "\n".join(rows) + "\n"
+
+
+def _after(teacher: Mapping[str, Any]) -> str:
+    """What a teacher had behind it when it began, where it did not begin with nothing."""
+    start = teacher.get("start")
+    return f" after {start['frames']:,} as `{start['policy'][:16]}`" if start else ""
 
 
 def publish_whole(config: PublishRun, folder: Path, target: Path) -> dict[str, Any]:
@@ -187,7 +209,8 @@ def publish_whole(config: PublishRun, folder: Path, target: Path) -> dict[str, A
         write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
     for stage in set(INTEGERS) - set(shipping(reports)):
         (target / SHIPPED[stage]).unlink(missing_ok=True)  # of a teacher that ships no more
-    facts = card(config.name, reports)
+    path = target / CARD
+    facts = card(config.name, reports, read_json(path) if path.exists() else None)
     return facts if "student" not in reports else with_replay(config, facts, reports, target)
 
 

@@ -55,12 +55,15 @@ def scored_identities(
     }
 
 
-def of_student(reports: Mapping[str, Any]) -> dict[str, Any]:
-    """What a card tells of a student: its data, its training, its chip."""
+def of_student(reports: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a card tells of a student: its data, its training, its chip; `before`: the card that ships until now."""
     student, chip = reports["student"], reports["chip"]
+    ships = before.get("student", {}) if before else {}
+    begun = {own["spec"] for own in student["origin"].get("start", [])}
+    known = {"begun": {k: ships[k] for k in BEFORE if k in ships}} if ships.get("spec") in begun else {}
     return {
         "rollouts": {k: v for k, v in reports["rollouts"].items() if k not in ("what", "game")},
-        "student": {k: student[k] for k in KEPT if k in student},
+        "student": {k: student[k] for k in KEPT if k in student} | known,
         "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
     }
 
@@ -79,11 +82,7 @@ def with_student(
     for own in scores.values():
         own["of_teacher"] = of_teacher(card["game"], own["mean"], teacher)
     others = {player: own for player, own in card["scores"].items() if player not in PLAYERS}
-    made = of_student(reports)
-    begun = {own["spec"] for own in made["student"]["origin"].get("start", [])}
-    if card.get("student", {}).get("spec") in begun:
-        made["student"]["begun"] = {k: card["student"][k] for k in BEFORE if k in card["student"]}
-    return {**card, "scores": {**others, **scores}, **made}
+    return {**card, "scores": {**others, **scores}, **of_student(reports, card)}
 
 
 def trainings(student: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rl.checkpoint import PolicyCheckpoint
 from rl.frames import STACK, BlockStacks, Frames, blocks, stack_blocks
-from rl.games import EnvSettings, VectorGame
+from rl.games import PREPROCESSING, EnvSettings, VectorGame
 from rl.manifest import Facts
 from rl.rollouts import Rollouts
 from rl.settings import SettingsError
@@ -118,10 +118,6 @@ class Recorded:
     def labels(self, rows: NDArray[np.int64]) -> Tensor:
         """The teacher's values [B, A]."""
         return torch.from_numpy(self._rollouts.q[rows])
-
-
-# What decides how a picture and its actions come about; frame caps and no-op starts only decide where play begins.
-PREPROCESSING = ("frames_per_step", "full_actions")
 
 
 def need_same_preprocessing(folder: Path, facts: Facts, env: EnvSettings) -> None:

@@ -7,7 +7,7 @@ are not the best may be valued below what they bring, so that the best one stand
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -211,6 +211,13 @@ class Agent(ABC, Generic[B]):
     def policy(self) -> dict[str, Tensor]:
         """Parameters of a network of mean values: the last layer is linear, so its quantiles are averaged there."""
         return {name: value.cpu() for name, value in self.online.plain().items()}
+
+    def begin_as(self, plain: Mapping[str, Tensor]) -> None:
+        """Go on from a policy's parameters, as `policy` gives them; the optimiser has seen nothing yet."""
+        nets, own = ("online", "target"), self.online.spread(plain)
+        given = {f"{net}.{name}": value.float() for net in nets for name, value in own.items()}
+        state = self.state()
+        self.load(state | {name: value for name, value in given.items() if name in state})
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on, as named tensors."""

@@ -24,6 +24,9 @@ from rl.settings import SettingsError, need
 FRAMES_PER_SECOND = 60  # of the console
 SEEDS = 2**31 - 2**16  # the native envs take 31 bits; seeds counted up from below this stay there
 
+# What decides how a picture and its actions come about; frame caps and no-op starts only decide where play begins.
+PREPROCESSING = ("frames_per_step", "full_actions")
+
 
 @dataclass(frozen=True)
 class EnvSettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -98,6 +99,16 @@ class LearningNetwork(QNetwork):
             own = named[f"values.{part}"].unflatten(0, (-1, self._quantiles))
             base = named.pop(f"base.{part}", None)
             named[f"values.{part}"] = (own if base is None else duel(own, base, 0)).mean(dim=1)
+        return named
+
+    def spread(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The other way round: parameters whose quantiles are all the values of that QNetwork."""
+        named = dict(plain)
+        for part in ("weight", "bias"):
+            values = named[f"values.{part}"]
+            named[f"values.{part}"] = values.repeat_interleave(self._quantiles, dim=0)
+            if self.base is not None:
+                named[f"base.{part}"] = values.mean(dim=0, keepdim=True).repeat_interleave(self._quantiles, dim=0)
         return named
 
 

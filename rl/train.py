@@ -39,6 +39,7 @@ def train(config: TeacherRun, trainer: Trainer, board: Board, folder: Path, stop
     own, agree = config.teacher, trainer.team.agree
     board.charts(TRAINING)
     _confirm_kept(trainer, folder, own)
+    _keep_start(trainer, folder, own)
     saved_s, next_eval = time.monotonic(), (trainer.frames // own.eval_frames + 1) * own.eval_frames
     judged = -1
     halt, enough = agree(stop.signal, _reached(trainer.best, own.stop_score))
@@ -167,6 +168,20 @@ def _confirm_kept(trainer: Trainer, folder: Path, own: TeacherSettings) -> None:
     save_policy(replace(kept, training=kept.training | {"score": score.to_json()}), path)
 
 
+def _keep_start(trainer: Trainer, folder: Path, own: TeacherSettings) -> None:
+    """What a run began as is the first to be beaten, by the episodes that will be compared."""
+    if trainer.best is not None or own.start is None or trainer.start is None:
+        return
+    policy = load_policy(Path(own.start))
+    if policy.digest != trainer.start["policy"]:  # another lies there now
+        return
+    first = own.eval_episodes if own.confirm_episodes else 0
+    score = trainer.evaluate(own.confirm_episodes or own.eval_episodes, _player(policy), first)
+    print(f"{own.start}: is {score.mean:.1f} by {len(score.returns)} episodes, the first to be beaten")
+    trainer.best = score.mean
+    save_policy(replace(policy, training=policy.training | {"score": score.to_json()}), folder / "policy.safetensors")
+
+
 def _player(policy: PolicyCheckpoint) -> Callable[[Frames], NDArray[np.int64]]:
     network = policy.build()
 
@@ -197,6 +212,7 @@ def report(config: TeacherRun, trainer: Trainer, folder: Path) -> dict[str, Any]
         "settings": asdict(config),
         "versions": versions(),
     }
+    facts |= {"start": trainer.start} if trainer.start else {}
     write_json(folder / "report.json", facts)
     return facts
 

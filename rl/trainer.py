@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from rl.agent import Agent, AgentSettings, DoubleDqn, Gradients
-from rl.checkpoint import PolicyCheckpoint, half
+from rl.checkpoint import PolicyCheckpoint, half, load_policy
 from rl.clips import Clip, film
 from rl.device import CPU, DEVICES, device_named, processors
 from rl.device_agent import DeviceDqn
 from rl.device_replay import DeviceReplay
 from rl.exploration import Exploration, epsilon_at
 from rl.frames import STACK, BlockStacks, Frames, blocks
-from rl.games import SEEDS, EnvSettings, VectorGame, VectorStep
+from rl.games import PREPROCESSING, SEEDS, EnvSettings, VectorGame, VectorStep
 from rl.manifest import versions
 from rl.network import NetworkSettings
 from rl.parallel import ALONE, Team
@@ -28,7 +28,7 @@ from rl.pqn import Pqn, PqnSettings, Rollouts
 from rl.predictions import Predictions
 from rl.replay import Replay
 from rl.scores import Protocol, Score, evaluate
-from rl.settings import need
+from rl.settings import SettingsError, need
 from rl.training_state import Saved, StateStore
 
 ALGOS = ("ddqn", "pqn")
@@ -40,6 +40,7 @@ class TeacherSettings:
     """A training run; see conf/teacher.yaml."""
 
     algo: str  # ddqn | pqn
+    start: str | None  # file of a policy that learning goes on from; None: from nothing
     seed: int
     device: str  # auto | cpu | cuda
     train_frames: int
@@ -129,6 +130,27 @@ def rate_at(frames: int, own: TeacherSettings) -> float:
     return own.agent.learning_rate * (own.rate_final + (1 - own.rate_final) * left)
 
 
+def load_start(config: TeacherRun, actions: tuple[str, ...]) -> PolicyCheckpoint:
+    """The policy that a run begins as. Raises SettingsError unless it sees, does and is shaped as what will learn."""
+    own, where = config.teacher, f"teacher.start: {config.teacher.start}"
+    policy = load_policy(Path(str(own.start)))
+    policy.require(config.name, actions, where)
+    apart = [name for name in PREPROCESSING if getattr(policy.env, name) != getattr(config.env, name)]
+    if policy.network != own.network:
+        apart.append("network")
+    if apart:
+        raise SettingsError(
+            f"{where}: trained with another {', '.join(apart)}; say the same here, or start from nothing"
+        )
+    return policy
+
+
+def frames_behind(policy: PolicyCheckpoint) -> int:
+    """Frames that a policy has learnt from, with those of the one that it began as."""
+    before = policy.training.get("start") or {"frames": 0}
+    return int(policy.training["frames"]) + int(before["frames"])
+
+
 class Trainer:
     """Acts, plays and learns at once: a step's gradients are computed while its actions are chosen and played.
 
@@ -145,6 +167,7 @@ class Trainer:
         self._store = StateStore(team.folder(folder) / "state", self._identity())
         saved = self._store.newest()
         facts: dict[str, Any] = saved.facts if saved else {"frames": 0, "wall_s": 0.0, "best": None}
+        self.start: dict[str, Any] | None = team.share(facts.get("start"))  # the policy that it began as
         self.frames: int = team.share(facts["frames"])
         self._wall_s: float = team.share(facts["wall_s"])
         self.best: float | None = team.share(facts["best"])  # the best evaluation, whose policy is kept
@@ -167,6 +190,8 @@ class Trainer:
         self._all_ready = False
         if saved:
             self._resume(saved)
+        elif self._own.start:
+            self._begin_as(load_start(config, self.actions))
         if team.size > 1:
             self._agent.average = team.average
             self._agent.load(team.share(self._agent.state()))
@@ -206,6 +231,10 @@ class Trainer:
                 self._replay.restore(rows)
             self._replay.start(self._games.first)
 
+    def _begin_as(self, policy: PolicyCheckpoint) -> None:
+        self._agent.begin_as(policy.params)
+        self.start = {"policy": policy.digest, "frames": frames_behind(policy)}
+
     @property
     def actions(self) -> tuple[str, ...]:
         return self._games.actions
@@ -221,6 +250,7 @@ class Trainer:
             "frames": self.frames,
             "wall_s": self._wall_s,
             "best": self.best,
+            "start": self.start,
             "rng": self._rng.bit_generator.state,
             "returns": list(self._returns),
         }
@@ -307,6 +337,8 @@ class Trainer:
 
     @property
     def epsilon(self) -> float:
+        if self.start:  # it knows how to play
+            return self._own.epsilon_final
         return epsilon_at(self.frames, self._own.epsilon_final, self._own.epsilon_decay_frames)
 
     @property
@@ -341,6 +373,7 @@ class Trainer:
 
     def policy(self, score: Score) -> PolicyCheckpoint:
         training = {"frames": self.frames, "wall_s": self._wall_s, "score": score.to_json(), "versions": versions()}
+        training |= {"start": self.start} if self.start else {}
         params = half(self._agent.policy())
         own = self._own
         return PolicyCheckpoint(self._config.name, self.actions, self._config.env, own.network, params, training)

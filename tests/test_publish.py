@@ -270,6 +270,28 @@ def test_a_card_keeps_how_the_student_was_made_that_this_one_began_as(run_folder
     assert card["commands"][2:4] == told
 
 
+def test_a_card_keeps_how_teacher_and_student_were_made_that_these_ones_began_as(run_folder, tmp_path):
+    paths = {name: run_folder / name / "report.json" for name in ("teacher", "student")}
+    taught = [composed("teacher", "game=Pong", "name=Pong", f"teacher.seed={seed}") for seed in (7, 8)]
+    first, student = (read_json(path) for path in paths.values())
+    command(publish_run(run_folder))
+    ships = tmp_path / "ships/models/Pong" / CARD
+    write_json(ships, read_json(ships) | {"teacher": {**first, "policy": "older", "settings": taught[0]}})
+    started = {"start": {"policy": "older", "frames": 9000}, "settings": taught[1]}
+    write_json(paths["teacher"], first | started)
+    write_json(paths["student"], student | {"origin": {"start": [{"spec": student["spec"], "updates": 77}]}})
+    command(publish_run(run_folder))
+    card = read_json(ships)
+    assert (card["teacher"]["policy"], card["teacher"]["begun"]["policy"]) == (first["policy"], "older")
+    assert card["student"]["begun"]["updates"] == 77
+    told = ["make teacher GAME=Pong ARGS=" + f'"teacher.seed={seed}"' for seed in (7, 8)]
+    assert card["commands"][:3] == [*told, "make rollouts GAME=Pong"]
+    assert "- teacher: 4,800 frames after 9,000 as `older`, 2 minutes" in (ships.parent / "card.md").read_text()
+    write_json(paths["teacher"], first | {"start": {"policy": "another", "frames": 9000}})
+    command(publish_run(run_folder))
+    assert "begun" not in read_json(ships)["teacher"], "how that one was made is not known"
+
+
 def test_a_student_and_integers_of_a_teacher_that_ships_join_together(run_folder, tmp_path):
     command(publish_run(run_folder))
     add_integers(run_folder, 4)

@@ -85,6 +85,7 @@ def teacher(root: Path, env: EnvSettings | None = None, **changes: Any) -> Teach
     """A run of some hundred frames."""
     own = TeacherSettings(
         algo="ddqn",
+        start=None,
         seed=5,
         train_frames=1_600,
         envs=2,
