@@ -35,7 +35,6 @@ from rl.checkpoint import (
     read_tensors,
     write_tensors,
 )
-from rl.frames import Frames
 from rl.network import rounded
 from rl.parallel import ALONE, Team
 from rl.settings import SettingsError
@@ -166,7 +165,10 @@ class Distiller:
         """What levels that stand still say of stacks, packed, and what the teacher hints while that is learnt."""
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self._own.bf16):
             *_, bits = islice(self.student.levels(cells, None), self.student.still)
-        return packed(bits), self._hinters[game](cells) if self._hinted(self.update) else None
+        return packed(bits), self._hints(game, cells)
+
+    def _hints(self, game: int, cells: Tensor) -> Tensor | None:
+        return self._hinters[game](cells) if self._hinted(self.update) else None
 
     def _lessons(self, update: int) -> list[Lesson]:
         if self._drawn and self._drawn[0] == update:
@@ -202,19 +204,31 @@ class Distiller:
         return joined([recorded.lesson(rng, size - half), online.lesson(rng, half)])
 
     def _play(self) -> None:
+        """A step of every game: one pass of the student for all of them, which then play at the same time."""
         if self._own.mode == "offline" or self.update < self._own.online_start_updates:
             return
-        for head, game in enumerate(self.online):
-            rows = game.play(partial(self._greedy, head=head))
-            if self._memory and isinstance(remembered := self._memory[head][1], Remembering):
-                remembered.forget(rows)
+        seen = [torch.from_numpy(game.stacks) for game in self.online]
+        actions, levels = self._greedy(seen)
+        rows = [game.begin(own) for game, own in zip(self.online, actions, strict=True)]
+        if self._memory:
+            self._remember(rows, seen, packed(levels[self.student.still - 1]))
+        for game in self.online:
+            game.end()
 
-    def _greedy(self, stacks: Frames, head: int) -> NDArray[np.int64]:
-        """By the statistics that are kept: those of the batch before."""
+    def _greedy(self, seen: list[Tensor]) -> tuple[list[NDArray[np.int64]], list[Tensor]]:
+        """Actions by stacks of every game, and what all levels said; by the statistics kept, of the batch before."""
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self._own.bf16):
-            *_, last = self.student.levels(torch.from_numpy(stacks), None)
-            votes = self.student.count(last.permute(0, 3, 1, 2))
-            return self.student.logits(votes, head).argmax(dim=1).numpy()  # type: ignore[no-any-return]
+            levels = list(self.student.levels(torch.cat(seen), None))
+            votes = torch.split(self.student.count(levels[-1].permute(0, 3, 1, 2)), [len(own) for own in seen])
+            logits = [self.student.logits(own, head) for head, own in enumerate(votes)]
+        return [own.argmax(dim=1).numpy() for own in logits], levels
+
+    def _remember(self, rows: list[NDArray[np.int64]], seen: list[Tensor], bits: Tensor) -> None:
+        """What still levels have just said of new rows of every game, so that nothing is shown to them again."""
+        for game, own in enumerate(torch.split(bits, [len(own) for own in seen])):
+            remembering = self._memory[game][1]
+            assert isinstance(remembering, Remembering)
+            remembering.note(rows[game], own, self._hints(game, seen[game]))
 
     def folded(self) -> StudentSpec:
         """The student as integers, its statistics taken anew from the lessons."""

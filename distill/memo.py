@@ -31,18 +31,17 @@ class Memo:
         self._hints: NDArray[np.float32] = np.zeros((rows, hints), np.float32)
         self._known = np.zeros(rows, np.bool_)
 
-    def forget(self, rows: Rows) -> None:
-        """Other pictures are there now."""
-        self._known[rows] = False
+    def note(self, rows: Rows, bits: Tensor, hints: Tensor | None) -> None:
+        """Rows, of pictures that are new there, are known from now on."""
+        self._bits[rows], self._known[rows] = bits.numpy(), True
+        if hints is not None:
+            self._hints[rows] = hints.numpy()
 
     def look(self, rows: Rows, find: Callable[[Rows], tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
         """Bits [B, N] and hints [B, K] of rows; what is not known of them is found, and known from then on."""
         fresh = np.unique(rows[~self._known[rows]])
         if len(fresh):
-            bits, hints = find(fresh)
-            self._bits[fresh], self._known[fresh] = bits.numpy(), True
-            if hints is not None:
-                self._hints[fresh] = hints.numpy()
+            self.note(fresh, *find(fresh))
         hinted = torch.from_numpy(self._hints[rows]) if self._hints.size else None
         return torch.from_numpy(self._bits[rows]), hinted
 
@@ -74,9 +73,9 @@ class Remembering:
         labels = self._source.labels(self._rows(places))
         return Lesson(nothing, labels, self._source.unit, hints=hints, known=bits)
 
-    def forget(self, rows: Rows) -> None:
-        """Other pictures lie there now."""
-        self._memo.forget(rows)
+    def note(self, rows: Rows, bits: Tensor, hints: Tensor | None) -> None:
+        """What is said of pictures that are new in these rows of the source."""
+        self._memo.note(rows, bits, hints)
 
     def _places(self, rng: np.random.Generator, batch: int) -> Rows:
         if self._among is None:

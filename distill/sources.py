@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from rl.stacks import StackBuffer
 
 PARTS = "cells", "q", "hints", "known"  # of a lesson
 AHEAD, DEPTH = 12, 4.0  # decisions within which a value falls, and how far, in units of the lessons
-Act = Callable[[Frames], NDArray[np.int64]]  # stacks [B, 21, 21, 64] -> actions [B]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,26 +188,38 @@ class Online:
         self._open, self.returns = np.zeros(envs), list[float]()
         self.seen = 0
 
-    def play(self, act: Act) -> NDArray[np.int64]:
-        """One step of every env: the student acts, with a share of random actions; the rows [B] that hold it."""
+    @property
+    def stacks(self) -> Frames:
+        """What is seen now [B, 21, 21, 64]."""
+        return self._stacks.now
+
+    def begin(self, actions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Begin a step of every env by the student's actions [B], a share of them random; the rows [B] that hold it.
+
+        Others can be begun before its `end`: games play meanwhile.
+        """
         with torch.no_grad():
             q = self._teacher(torch.from_numpy(self._stacks.now)).numpy()
-        actions = act(self._stacks.now)
+        actions = actions.copy()
         stray = self._rng.random(len(actions)) < self._epsilon
         actions[stray] = self._rng.integers(q.shape[1], size=int(stray.sum()))
         first = self._first
+        self._games.send(actions)
         self._buffer.add(self._newest, first, q, actions.astype(np.uint8))
-        step = self._games.step(actions)
-        self._newest, self._first = step.first, step.ended
-        self._stacks.push(blocks(step.first), step.ended)
-        self._open += step.reward
-        self.returns = [*self.returns, *self._open[step.ended]][-20:]
-        self._open[step.ended] = 0
         rows = (self.seen + np.arange(len(actions))) % self.rows
         self.seen += len(actions)
         if self._share:
             self._falls.note(rows, q.max(axis=1), first)
         return rows
+
+    def end(self) -> None:
+        """Wait for the step that was begun."""
+        step = self._games.recv()
+        self._newest, self._first = step.first, step.ended
+        self._stacks.push(blocks(step.first), step.ended)
+        self._open += step.reward
+        self.returns = [*self.returns, *self._open[step.ended]][-20:]
+        self._open[step.ended] = 0
 
     def lesson(self, rng: np.random.Generator, batch: int) -> Lesson:
         rows = self.draw(rng, batch)

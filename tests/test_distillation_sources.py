@@ -96,6 +96,11 @@ class Watcher:
         return np.full(len(stacks), self._action)
 
 
+def play(source: Online, watcher: Watcher) -> None:
+    source.begin(watcher(source.stacks))
+    source.end()
+
+
 def online(policy: PolicyCheckpoint, epsilon: float = 0.0, seed: int = 4, rows: int = 60) -> Online:
     return Online(policy, SHORT, 3, rows, epsilon, seed)
 
@@ -104,7 +109,7 @@ def test_the_ring_gives_back_what_the_student_saw_with_the_teachers_labels(datas
     policy, _ = dataset
     source, watcher, network = online(policy), Watcher(2), policy.build()
     for _ in range(27):  # over two ends of episodes, and more than the ring of 20 slots holds
-        source.play(watcher)
+        play(source, watcher)
     lesson = source.lesson(np.random.default_rng(3), 90)
     source.close()
     seen = {stack.tobytes() for stacks in watcher.seen for stack in stacks}
@@ -118,7 +123,7 @@ def test_the_ring_gives_back_what_the_student_saw_with_the_teachers_labels(datas
 def test_the_student_acts_but_for_a_share_of_random_actions(dataset, epsilon, least, most):
     source = online(dataset[0], epsilon, rows=270)
     for _ in range(90):
-        source.play(Watcher(1))
+        play(source, Watcher(1))
     actions = source._buffer.action
     source.close()
     # A random action is one of six, the student's own among them.
@@ -130,7 +135,7 @@ def test_equal_seeds_play_equal_games_and_other_seeds_do_not(dataset):
     for seed in (4, 4, 5):
         source, watcher = online(dataset[0], 0.5, seed), Watcher(0)
         for _ in range(15):
-            source.play(watcher)
+            play(source, watcher)
         source.close()
         played.append(np.stack(watcher.seen))
     assert np.array_equal(played[0], played[1]) and not np.array_equal(played[0], played[2])

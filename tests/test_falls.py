@@ -64,7 +64,8 @@ def test_a_share_of_a_students_own_lessons_lies_before_falls(tmp_path):
     distiller = Distiller(config)
     online = distiller.online[0]
     for _ in range(20):
-        online.play(lambda stacks: np.zeros(len(stacks), np.int64))
+        online.begin(np.zeros(len(online.stacks), np.int64))
+        online.end()
     falls = online._falls
     falls.marked[:] = False
     falls.marked[[10, 12]] = True

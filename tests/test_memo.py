@@ -1,4 +1,4 @@
-"""What is remembered of pictures: packed bits, found once, forgotten where other pictures come to lie."""
+"""What is remembered of pictures: packed bits, found once, replaced where other pictures come to lie."""
 
 from __future__ import annotations
 
@@ -53,12 +53,13 @@ def test_each_row_is_found_once_even_if_it_is_drawn_twice():
     assert len(find.asked) == 2
 
 
-def test_what_is_forgotten_is_found_again():
+def test_what_is_noted_takes_the_place_of_what_was_found_and_is_not_looked_for():
     own, find = Memo(7, 1, 1), Finder()
     own.look(np.array([1, 3]), find)
-    own.forget(np.array([3]))
-    own.look(np.array([1, 3]), find)
-    assert find.asked == [[1, 3], [3]]
+    own.note(np.array([3, 4]), torch.tensor([[8], [9]], dtype=torch.uint8), torch.tensor([[0.5], [0.25]]))
+    bits, hints = own.look(np.array([4, 1, 3]), find)
+    assert (bits.flatten().tolist(), hints.flatten().tolist()) == ([9, 1, 8], [0.25, -1, 0.5])
+    assert find.asked == [[1, 3]]
 
 
 def test_without_hints_there_are_none():

@@ -115,6 +115,22 @@ def test_each_decision_that_is_remembered_is_shown_once(tmp_path, monkeypatch):
     )  # the front's is not seen
 
 
+def test_what_a_student_plays_is_shown_to_it_once_while_it_plays_for_all_games_at_once(tmp_path, monkeypatch):
+    ready = prepared(tmp_path, "Pong", "Breakout")
+    own = {"mode": "online", "still_levels": 2, "still_updates": 1, "online_start_updates": 0, "online_rows": 16}
+    made = Distiller(tiny_run(ready, ("Pong", "Breakout"), **own, envs=2, hints=0.0, updates=60))
+    for _ in range(25):  # by then nothing in the rings is older than what is remembered
+        made.step()
+    shown, levels = [], Student.levels
+    monkeypatch.setattr(
+        Student, "levels", lambda own, cells, sharing: shown.append(len(cells)) or levels(own, cells, sharing)
+    )
+    for _ in range(5):
+        made.step()
+    assert shown == [4] * 5
+    made.close()
+
+
 def test_games_share_out_what_is_remembered(tmp_path):
     ready = prepared(tmp_path, "Pong", "Breakout")
     made = Distiller(
