@@ -44,7 +44,7 @@ from rl.command import CONF, launch, run, settings
 from rl.files import read_json, write_json, write_whole
 from rl.scores import points
 from rl.settings import SettingsError
-from rl.stages import CARD, CHIP, MODELS, SHIPPED, STUDENT, TEACHER
+from rl.stages import CARD, CHIP, MODELS, SHIPPED, STUDENT, TEACHER, shipped_card
 
 ALWAYS = ("teacher", "score/nature")
 LEARNT = ("policy", "policy_frames", "frames", "wall_s", "settings", "start")  # the last if it began as another
@@ -92,8 +92,8 @@ def shipping(reports: Mapping[str, Any]) -> tuple[str, ...]:
     return TEACHER, *made, *(stage for stage in INTEGERS if stage in reports["score/nature"]["models"])
 
 
-def card(game: str, reports: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What there is to know of a shipped game, from its reports; `before`: the card that shipped until now."""
+def card(game: str, reports: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is to know of a shipped game, from its reports; `before`: the card that shipped until now, if any."""
     score = reports["score/nature"]
     teacher = reports["teacher"]
     made = {
@@ -108,12 +108,10 @@ def card(game: str, reports: Mapping[str, Any], before: Mapping[str, Any] | None
     return made | {"commands": list(commands(made))}
 
 
-def with_begun(teacher: dict[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+def with_begun(teacher: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """A card's teacher, with how the one was made that it began as, where that one ships."""
-    begun = teacher.get("start", {}).get("policy")
-    return (
-        teacher if before is None or before["teacher"]["policy"] != begun else {**teacher, "begun": before["teacher"]}
-    )
+    begun, ships = teacher.get("start", {}).get("policy"), before.get("teacher", {})
+    return {**teacher, "begun": ships} if begun and ships.get("policy") == begun else teacher
 
 
 def teachings(teacher: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -209,8 +207,7 @@ def publish_whole(config: PublishRun, folder: Path, target: Path) -> dict[str, A
         write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
     for stage in set(INTEGERS) - set(shipping(reports)):
         (target / SHIPPED[stage]).unlink(missing_ok=True)  # of a teacher that ships no more
-    path = target / CARD
-    facts = card(config.name, reports, read_json(path) if path.exists() else None)
+    facts = card(config.name, reports, shipped_card(config.name, MODELS))
     return facts if "student" not in reports else with_replay(config, facts, reports, target)
 
 

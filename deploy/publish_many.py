@@ -28,7 +28,7 @@ from rl.command import CONF, launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
 from rl.scores import REFERENCE
 from rl.settings import SettingsError, need
-from rl.stages import CARD, CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label, labelled
+from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label, labelled, shipped_card
 
 PROTOCOL = "nature"
 
@@ -164,7 +164,7 @@ def alone_of(config: PublishManyRun, game: str, student: Mapping[str, Any]) -> d
     own, scored = folder / "student" / "report.json", folder / "score" / PROTOCOL / "report.json"
     if own.exists() and scored.exists():
         return read_json(scored) if read_json(own)["settings"]["student"] == layers else None
-    card = read_json(MODELS / game / CARD) if (MODELS / game / CARD).exists() else {}
+    card = shipped_card(game, MODELS)
     return card if card.get("student", {}).get("settings", {}).get("student") == layers else None
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from rl.files import FormatError, digest, read_json
 from rl.scores import REFERENCE, Protocol, Score, points
 from rl.settings import SettingsError
-from rl.stages import CARD, CHIP, INT4, INT8, MODELS, SHIPPED, STUDENT, TEACHER, find
+from rl.stages import CHIP, INT4, INT8, MODELS, SHIPPED, STUDENT, TEACHER, find, shipped_card
 
 # The files that decide how a player plays; the others have none.
 FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -80,9 +80,8 @@ def shipped_scores(
     game: str, rules: Protocol, models: Mapping[str, str], players: Iterable[str], shipped: Path = MODELS
 ) -> dict[str, Score]:
     """What a shipped game's card tells of `players`, where rules and models are those of now, however many episodes."""
-    folder = shipped / game
-    card = read_json(folder / CARD) if (folder / CARD).exists() else {"protocol": {}, "scores": {}}
-    if {**card["protocol"], "episodes": rules.episodes} != asdict(rules):
+    folder, card = shipped / game, shipped_card(game, shipped)
+    if {**card.get("protocol", {}), "episodes": rules.episodes} != asdict(rules):
         return {}
     told = {player: own for player, own in card["scores"].items() if player in players}
     return {player: _score(player, game, rules, own) for player, own in told.items() if _ships(player, folder, models)}

@@ -55,10 +55,10 @@ def scored_identities(
     }
 
 
-def of_student(reports: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a card tells of a student: its data, its training, its chip; `before`: the card that ships until now."""
+def of_student(reports: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card tells of a student: its data, its training, its chip; `before`: the card that shipped until now, if any."""
     student, chip = reports["student"], reports["chip"]
-    ships = before.get("student", {}) if before else {}
+    ships = before.get("student", {})
     begun = {own["spec"] for own in student["origin"].get("start", [])}
     known = {"begun": {k: ships[k] for k in BEFORE if k in ships}} if ships.get("spec") in begun else {}
     return {

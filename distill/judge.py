@@ -27,7 +27,7 @@ from rl.files import read_json, write_json
 from rl.frames import Frames, pixels
 from rl.manifest import versions
 from rl.scores import REFERENCE, Protocol, Score, evaluate
-from rl.stages import CARD, MODELS
+from rl.stages import MODELS, shipped_card
 
 EXAM_ROWS = 512  # of each game
 EXAM = 2  # what a draw is for, beside those of the distiller
@@ -173,12 +173,12 @@ def beside_alone(config: DistillRun, scores: Sequence[Score]) -> dict[str, Any]:
 
 def read_alone(config: DistillRun, game: str, models: Path = MODELS) -> float | None:
     """The mean score of a student of that game alone, a run's or the shipped one; None without one of these layers."""
-    path, card = Path(config.alone) / game / "student" / "report.json", models / game / CARD
+    path, card = Path(config.alone) / game / "student" / "report.json", shipped_card(game, models)
     if path.exists():
         facts = read_json(path)
         told, mean = facts["settings"]["student"], facts["scores"][game]["mean"]
-    elif card.exists() and "student" in (facts := read_json(card)):
-        told, mean = facts["student"]["settings"]["student"], facts["scores"]["student"]["mean"]
+    elif "student" in card:
+        told, mean = card["student"]["settings"]["student"], card["scores"]["student"]["mean"]
     else:
         return None
     return float(mean) if told == json.loads(json.dumps(asdict(config.student))) else None

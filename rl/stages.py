@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from rl.files import read_json
 from rl.settings import SettingsError
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -56,6 +58,12 @@ def find(stage: str, name: str, root: str, models: Path = MODELS) -> Path:
     _need_games(games)
     makes = _MAKES[stage].format(",".join(games))
     raise SettingsError(f"{stage.split('/')[0]}: neither {own} nor {shipped} exists; run {makes}")
+
+
+def shipped_card(name: str, models: Path = MODELS) -> dict[str, Any]:
+    """What the card of a shipped game tells; nothing where none ships."""
+    path = models / name / CARD
+    return read_json(path) if path.exists() else {}
 
 
 def _need_games(games: Sequence[str]) -> None:
