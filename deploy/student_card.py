@@ -56,7 +56,7 @@ def scored_identities(
 
 
 def of_student(reports: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """What a card tells of a student: its data, its training, its chip; `before`: the card that shipped until now, if any."""
+    """What a card tells of a student: data, training and chip; `before`: the card that shipped until now, if any."""
     student, chip = reports["student"], reports["chip"]
     ships = before.get("student", {})
     begun = {own["spec"] for own in student["origin"].get("start", [])}
