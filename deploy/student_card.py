@@ -60,12 +60,18 @@ def of_student(reports: Mapping[str, Any], before: Mapping[str, Any]) -> dict[st
     student, chip = reports["student"], reports["chip"]
     ships = before.get("student", {})
     begun = {own["spec"] for own in student["origin"].get("start", [])}
-    known = {"begun": {k: ships[k] for k in BEFORE if k in ships}} if ships.get("spec") in begun else {}
+    known = {"begun": before_of(ships)} if ships.get("spec") in begun else {}
     return {
         "rollouts": {k: v for k, v in reports["rollouts"].items() if k not in ("what", "game")},
         "student": {k: student[k] for k in KEPT if k in student} | known,
         "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
     }
+
+
+def before_of(student: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a card's student once another one, which began as it, ships."""
+    starts = student.get("origin", {}).get("start")
+    return {k: student[k] for k in BEFORE if k in student} | ({"origin": {"start": starts}} if starts else {})
 
 
 def with_student(
@@ -86,9 +92,12 @@ def with_student(
 
 
 def trainings(student: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """A card's student as it was distilled: those that it began as, as far as they shipped, then itself."""
+    """A card's student as it was distilled: those that it began as, where they shipped or told it, then itself."""
     if "begun" in student:
         yield from trainings(student["begun"])
+    ships = student.get("begun", {}).get("spec")
+    starts = student.get("origin", {}).get("start", [])
+    yield from (own for own in starts if "settings" in own and own["spec"] != ships)
     yield student
 
 

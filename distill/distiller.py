@@ -26,7 +26,7 @@ from distill.settings import DistillRun, rate_at, readouts_at, still_at, tempera
 from distill.sources import Lesson, Online, Recorded, joined
 from distill.statistics import measure, recalibrate
 from distill.student import Student
-from distill.unfold import be_sure, load_start, unfold, updates_behind
+from distill.unfold import be_sure, begun_as, load_start, unfold
 from rl.checkpoint import (
     PolicyCheckpoint,
     load_optimiser,
@@ -95,7 +95,7 @@ class Distiller:
         be_sure(student, lessons, imitation(own.loss, temperature_at(self.update, own)))
         student.load_state_dict(self._team.share(student.state_dict()))  # each process drew lessons of its own
         student.train()
-        self.start = [{"spec": spec.digest, "updates": updates_behind(made)} for spec, made in known]
+        self.start = [begun_as(path, *own) for path, own in zip(paths, known, strict=True)]
 
     @property
     def student(self) -> Student:

@@ -18,6 +18,7 @@ from distill.fire import EPSILON
 from distill.front import block_kernel
 from distill.sources import Lesson
 from distill.student import FRONT_PEAK, Student, TrinaryConv
+from rl.files import read_json
 from rl.settings import SettingsError
 
 # Of hidden weights that are not 0: beyond 0.6, where they settle, so that not every update moves them.
@@ -35,6 +36,14 @@ def load_start(path: Path) -> tuple[StudentSpec, dict[str, Any]]:
 def updates_behind(made: Mapping[str, Any]) -> int:
     """Updates that a student has seen, by where it comes from: its own, and those of what it began as."""
     return int(made["update"]) + max((int(own["updates"]) for own in made.get("start", [])), default=0)
+
+
+def begun_as(path: Path, spec: StudentSpec, made: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of a student to go on from: digest, updates, and its settings where its run's report lies beside."""
+    own = {"spec": spec.digest, "updates": updates_behind(made)}
+    report = path.parent / "report.json"
+    facts = read_json(report) if report.exists() else {}
+    return own | ({"settings": facts["settings"]} if facts.get("spec") == spec.digest else {})
 
 
 def unfold(student: Student, specs: Sequence[StudentSpec]) -> None:

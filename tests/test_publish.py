@@ -270,6 +270,25 @@ def test_a_card_keeps_how_the_student_was_made_that_this_one_began_as(run_folder
     assert card["commands"][2:4] == told
 
 
+def test_a_card_tells_how_another_student_was_made_that_this_one_began_as_beside_what_ships(run_folder, tmp_path):
+    path = run_folder / "student/report.json"
+    write_json(path, read_json(path) | {"settings": composed("distill", "games=[Pong]", "distill.shift=3")})
+    command(publish_run(run_folder))
+    shipped = read_json(path)["spec"]
+    leave_student(run_folder)
+    changes = ("distill.seed=4", "distill.shift=3", "distill.updates=500")
+    other, same, own = (composed("distill", "games=[Pong]", change) for change in changes)
+    starts = [{"spec": shipped, "updates": 77, "settings": same}, {"spec": "f" * 64, "updates": 9, "settings": other}]
+    write_json(path, read_json(path) | {"settings": own, "origin": {"start": starts}})
+    told = [f'make distill GAME=Pong ARGS="{change}"' for change in ("distill.shift=3", "distill.seed=4", changes[2])]
+    command(publish_run(run_folder))
+    ships = tmp_path / "ships/models/Pong" / CARD
+    assert read_json(ships)["commands"][2:5] == told
+    write_json(path, read_json(path) | {"origin": {"start": [{"spec": shipped, "updates": 586}]}})
+    command(publish_run(run_folder))
+    assert read_json(ships)["commands"][2:6] == [*told, told[-1]], "what a student before this one began as is kept"
+
+
 def test_a_card_keeps_how_teacher_and_student_were_made_that_these_ones_began_as(run_folder, tmp_path):
     paths = {name: run_folder / name / "report.json" for name in ("teacher", "student")}
     taught = [composed("teacher", "game=Pong", "name=Pong", f"teacher.seed={seed}") for seed in (7, 8)]

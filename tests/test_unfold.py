@@ -189,6 +189,7 @@ def test_learning_goes_on_from_a_folded_student_and_its_report_says_so(root, tmp
     distiller.begin_as([config.folder / "student.npz"])
     assert export(distiller.student).digest == load_spec(config.folder / "student.npz")[0].digest
     assert [own["updates"] for own in distiller.start] == [made["update"] + 2]
+    assert distiller.start[0]["settings"]["distill"]["updates"] == 2, "its run's report lies beside it"
     distiller.save(tmp_path / "state.safetensors")
     other = Distiller(third)
     other.resume(tmp_path / "state.safetensors")
