@@ -22,6 +22,7 @@ from deploy.compiled import load_compiled
 from deploy.remake import distilling
 from deploy.replay import save_replay
 from deploy.spec import load_spec
+from deploy.student_card import behind, kept_of, trainings
 from deploy.verification import need_same_student
 from rl.checkpoint import load_policy
 from rl.command import CONF, launch, run, settings
@@ -110,9 +111,18 @@ def composed(stage: str, *named: str) -> dict[str, Any]:
         return OmegaConf.to_container(compose(stage, list(named)), resolve=True)  # type: ignore[return-value]
 
 
-def card(config: PublishManyRun, reports: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What there is to know of a shipped student of several games, from reports alone."""
+def card(
+    config: PublishManyRun,
+    reports: Mapping[str, Any],
+    scores: Mapping[str, Mapping[str, Any]],
+    before: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What there is to know of a shipped student of several games, from reports alone.
+
+    `before`: the card that shipped until now, if any.
+    """
     student, chip = reports["student"], reports["chip"]
+    learnt, rules = kept_of(student, before), scores[config.games[0]]["protocol"]
     rows = {
         game: row(game, scores[game], alone_of(config, game, student)) | {"recorded": recorded(config, game, student)}
         for game in config.games
@@ -120,24 +130,21 @@ def card(config: PublishManyRun, reports: Mapping[str, Any], scores: Mapping[str
     return {
         "games": rows,
         "geometric": {kind: geometric([own[kind] for own in rows.values()]) for kind in ("of_teacher", "of_alone")},
-        "protocol": scores[config.games[0]]["protocol"],
-        "student": {k: student[k] for k in ("spec", "updates", "wall_s", "settings", "origin")},
+        "protocol": rules,
+        "student": learnt,
         "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
         "versions": scores[config.games[0]]["versions"],
-        "commands": commands(config.games, student["settings"], scores[config.games[0]]["protocol"]["episodes"]),
+        "commands": commands(config.games, learnt, rules["episodes"]),
     }
 
 
-def commands(games: Sequence[str], found: Mapping[str, Any], episodes: int) -> list[str]:
-    """The commands that made it and scored it by so many episodes.
-
-    `found`: the settings of its distillation, as a report or a card tells them.
-    """
+def commands(games: Sequence[str], student: Mapping[str, Any], episodes: int) -> list[str]:
+    """The commands that made a card's student and scored it by so many episodes."""
     names, several = ",".join(games), f"several={label(games)}"
     if episodes != composed("score", f"games=[{names}]")["score"]["episodes"]:
         several = f'"{several} score.episodes={episodes}"'
     return [
-        distilling(f"GAMES={names}", found, composed),
+        *(distilling(f"GAMES={names}", own["settings"], composed) for own in trainings(student)),
         f"make compile GAMES={names}",
         f"make score GAMES={names} ARGS={several}",
     ]
@@ -148,7 +155,7 @@ def retell(models: Path) -> None:
     for path in sorted(models.glob(f"*/{SEVERAL}")):
         facts = read_json(path)
         episodes = facts["protocol"]["episodes"]
-        again = commands(labelled(path.parent.name), facts["student"]["settings"], episodes)
+        again = commands(labelled(path.parent.name), facts["student"], episodes)
         write_card(path.parent, {**facts, "commands": again})
 
 
@@ -187,7 +194,8 @@ def card_text(name: str, facts: Mapping[str, Any]) -> str:
         f"Protocol {rules['name']}: {rules['episodes']} episodes of each game on seeds {rules['seed']} and up, epsilon "
         f"{rules['epsilon']}; raw full-game scores, shares above random play. A student of one has the same layers.",
         "",
-        f"- student: {student['updates']:,} updates, {student['wall_s'] / 60:.0f} minutes; `{student['spec'][:16]}`",
+        f"- student: {student['updates']:,} updates{behind(student)}, {student['wall_s'] / 60:.0f} minutes; "
+        f"`{student['spec'][:16]}`",
         f"- chip: {used:,} of {there:,} cores, votes after {chip['latency_ticks']} ticks; `{chip['graph'][:16]}`",
         "",
         "Made by: " + ", ".join(f"`{command}`" for command in facts["commands"]) + ".",
@@ -207,7 +215,8 @@ def command(config: PublishManyRun) -> int:
         write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
     for game in config.games:
         save_replay(first_episode(game, config.root, scores[game]["protocol"], name), target / f"{game}.replay.npz")
-    facts = card(config, reports, scores)
+    path = target / SEVERAL
+    facts = card(config, reports, scores, read_json(path) if path.exists() else {})
     write_card(target, facts)
     retell(MODELS)
     readme = MODELS.parent / "README.md"

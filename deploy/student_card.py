@@ -57,15 +57,20 @@ def scored_identities(
 
 def of_student(reports: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """What a card tells of a student: data, training and chip; `before`: the card that shipped until now, if any."""
-    student, chip = reports["student"], reports["chip"]
+    chip = reports["chip"]
+    return {
+        "rollouts": {k: v for k, v in reports["rollouts"].items() if k not in ("what", "game")},
+        "student": kept_of(reports["student"], before),
+        "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
+    }
+
+
+def kept_of(student: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card keeps of a student by its report, and of the one that `before` says ships, if it began as it."""
     ships = before.get("student", {})
     begun = {own["spec"] for own in student["origin"].get("start", [])}
     known = {"begun": before_of(ships)} if ships.get("spec") in begun else {}
-    return {
-        "rollouts": {k: v for k, v in reports["rollouts"].items() if k not in ("what", "game")},
-        "student": {k: student[k] for k in KEPT if k in student} | known,
-        "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
-    }
+    return {k: student[k] for k in KEPT if k in student} | known
 
 
 def before_of(student: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,15 +122,20 @@ def student_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     used, there = chip["usage"]["total"]["cores"]
     yield f"- dataset: {data['decisions']:,} decisions, {data['bytes_per_decision']:.0f} bytes each"
     minutes = student["wall_s"] / 60
-    more, begun = student.get("finetuned"), student["origin"].get("start", [])
-    before = " and".join(f" after {own['updates']:,} as `{own['spec'][:16]}`" for own in begun)
+    more = student.get("finetuned")
     played = f", then {more['updates']:,} by play, {more['wall_s'] / 60:.0f} minutes" if more else ""
-    trained = f"{student['updates']:,} updates{before}, {minutes:.0f} minutes{played}"
+    trained = f"{student['updates']:,} updates{behind(student)}, {minutes:.0f} minutes{played}"
     yield f"- student: {trained}; digest `{student['spec'][:16]}`"
     ticks, graph = chip["latency_ticks"], chip["graph"][:16]
     yield f"- chip: {used:,} of {there:,} cores, votes after {ticks} ticks; digest `{graph}`"
     yield from _energy(chip)
     yield f"- replay: `make replay GAME={facts['game']}`"
+
+
+def behind(student: Mapping[str, Any]) -> str:
+    """What a student had behind it when it began, where it did not begin with nothing."""
+    starts = student["origin"].get("start", [])
+    return " and".join(f" after {own['updates']:,} as `{own['spec'][:16]}`" for own in starts)
 
 
 def _energy(chip: Mapping[str, Any]) -> Iterator[str]:

@@ -126,6 +126,20 @@ def test_cards_of_all_students_of_several_games_tell_their_commands_anew(config,
     assert f"`{facts['commands'][0]}`, `make compile" in card.with_name("card.md").read_text()
 
 
+def test_a_card_keeps_how_the_student_of_several_games_was_made_that_this_one_began_as(config, tmp_path):
+    path = config.folder / "student" / "report.json"
+    settings = [publish_many.composed("distill", "games=[Pong,Breakout]", f"distill.seed={seed}") for seed in (4, 5)]
+    write_json(path, read_json(path) | {"settings": settings[0]})
+    command(config)
+    start = [{"spec": read_json(path)["spec"], "updates": 7}]
+    write_json(path, read_json(path) | {"settings": settings[1], "updates": 9, "origin": {"start": start}})
+    command(config)
+    card = tmp_path / "models" / "Pong-Breakout" / SEVERAL
+    told = [f'make distill GAMES=Pong,Breakout ARGS="distill.seed={seed}"' for seed in (4, 5)]
+    assert read_json(card)["commands"][:3] == [*told, "make compile GAMES=Pong,Breakout"]
+    assert f"- student: 9 updates after 7 as `{start[0]['spec'][:16]}`, 1 min" in card.with_name("card.md").read_text()
+
+
 def test_reports_of_other_models_are_all_named_and_nothing_ships(config, tmp_path):
     spec, _ = load_spec(config.folder / STUDENT)
     save_spec(spec, config.folder / STUDENT, {"teachers": {"Pong": "0" * 64}})
