@@ -147,12 +147,13 @@ def test_the_gradient_is_that_of_votes_answers_and_hints_together():
     student = made()
     own = readouts(student)
     bits = list(student.levels(torch.cat([lesson.cells for lesson in given]), WHOLE))
-    votes = student.count(bits[-1].permute(0, 3, 1, 2)).split([10, 6])
-    loss = sum(GOAL.loss(student.logits(votes[game], game), given[game]) / 2 for game in range(2))
-    for parts in own(bits, [10, 6]):
-        for part, lesson in zip(parts, given, strict=True):
+    rows = [10, 6]
+    votes = student.count(bits[-1].permute(0, 3, 1, 2)).split(rows)
+    loss = sum(GOAL.loss(student.logits(votes[game], game), given[game]) * rows[game] / 16 for game in range(2))
+    for parts in own(bits, rows):
+        for part, lesson, size in zip(parts, given, rows, strict=True):
             apart = (part.hints - lesson.hints).square().mean()
-            loss = loss + WEIGHT * (GOAL.loss(part.logits, lesson) + TAUGHT.hints * apart) / 2
+            loss = loss + WEIGHT * (GOAL.loss(part.logits, lesson) + TAUGHT.hints * apart) * size / 16
     loss.backward()
     plain = [part.grad for part in (*student.parameters(), *own.parameters())]
     torch.testing.assert_close(flat(found), flat(plain), rtol=1e-3, atol=1e-6)
