@@ -109,8 +109,10 @@ def card(game: str, reports: Mapping[str, Any], before: Mapping[str, Any]) -> di
 
 
 def with_begun(teacher: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """A card's teacher, with how the one was made that it began as, where that one ships."""
+    """A card's teacher, with how the one was made that it began as, where that ships; published again, as before."""
     begun, ships = teacher.get("start", {}).get("policy"), before.get("teacher", {})
+    if ships.get("policy") == teacher["policy"] and ships.get("start") == teacher.get("start"):
+        return teacher | ({"begun": ships["begun"]} if "begun" in ships else {})
     return {**teacher, "begun": ships} if begun and ships.get("policy") == begun else teacher
 
 

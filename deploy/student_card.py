@@ -18,14 +18,7 @@ from rl.stages import CHIP, STUDENT
 
 STAGES = ("rollouts", "student", "chip")  # whose reports tell of a student
 PLAYERS = ("student", "chip")
-BEFORE = (
-    "spec",
-    "updates",
-    "wall_s",
-    "settings",
-    "finetuned",
-    "begun",
-)  # of one that it began as, if it shipped
+BEFORE = ("spec", "updates", "wall_s", "settings", "finetuned", "begun")  # of one that it began as, if it shipped
 KEPT = ("spec", "updates", "wall_s", "settings", "origin", "finetuned")  # the last if it learned on by play
 
 
@@ -66,11 +59,15 @@ def of_student(reports: Mapping[str, Any], before: Mapping[str, Any]) -> dict[st
 
 
 def kept_of(student: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """What a card keeps of a student by its report, and of the one that `before` says ships, if it began as it."""
-    ships = before.get("student", {})
-    begun = {own["spec"] for own in student["origin"].get("start", [])}
-    known = {"begun": before_of(ships)} if ships.get("spec") in begun else {}
-    return {k: student[k] for k in KEPT if k in student} | known
+    """What a card keeps of a student by its report, and of the one that `before` says ships, if it began as it.
+
+    One that ships already and is published once more keeps what its card tells.
+    """
+    ships, own = before.get("student", {}), {k: student[k] for k in KEPT if k in student}
+    if ships.get("spec") in {start["spec"] for start in student["origin"].get("start", [])}:
+        return own | {"begun": before_of(ships)}
+    again = ships.get("spec") == student["spec"] and "begun" in ships
+    return own | ({"begun": ships["begun"]} if again else {})
 
 
 def before_of(student: Mapping[str, Any]) -> dict[str, Any]:

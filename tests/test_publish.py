@@ -15,10 +15,11 @@ from deploy.build import command as build
 from deploy.cards import END, START, results, with_results
 from deploy.compiled import load_compiled
 from deploy.integer_spec import load_integers
-from deploy.publish import PublishRun, command, composed
+from deploy.publish import PublishRun, command, composed, with_begun
 from deploy.replay import load_replay
 from deploy.score import model_digests
 from deploy.spec import load_spec, save_spec
+from deploy.student_card import kept_of
 from rl.checkpoint import load_policy
 from rl.files import read_json, write_json
 from rl.scores import Score, protocol
@@ -268,6 +269,15 @@ def test_a_card_keeps_how_the_student_was_made_that_this_one_began_as(run_folder
     assert (card["student"]["updates"], card["student"]["begun"]["updates"]) == (500, 77)
     told = ['make distill GAME=Pong ARGS="distill.shift=3"', 'make distill GAME=Pong ARGS="distill.updates=500"']
     assert card["commands"][2:4] == told
+    kept = {"spec": "a", "updates": 1, "settings": {}}
+    starts = {"origin": {"start": [{"spec": "a", "updates": 1}]}}
+    new = kept_of({"spec": "b", "updates": 2} | starts, {"student": kept})
+    assert new["begun"] == kept
+    assert kept_of({"spec": "b", "updates": 2} | starts, {"student": new}) == new, "published once more"
+    first = {"policy": "a"}
+    taught = with_begun({"policy": "b", "start": {"policy": "a"}}, {"teacher": first})
+    assert taught["begun"] == first
+    assert with_begun({"policy": "b", "start": {"policy": "a"}}, {"teacher": taught}) == taught
 
 
 def test_a_card_tells_how_another_student_was_made_that_this_one_began_as_beside_what_ships(run_folder, tmp_path):
