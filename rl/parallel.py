@@ -16,6 +16,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as processes
+
+# Its functions take the group that is there when it is imported as their default, for good. Optimizers import it: after
+# the start of a group its threads would outlive the group, and now and then abort the interpreter as it ends.
+import torch.distributed.nn.functional
 from torch import Tensor
 
 T = TypeVar("T")

@@ -55,6 +55,10 @@ def test_what_one_says_all_know(seen):
     assert [own["shared"].tolist() for own in seen] == [[0, 2]] * 2
 
 
+def test_no_thread_that_sends_outlives_the_team(seen):
+    assert [own["left"].tolist() for own in seen] == [[], []]
+
+
 def test_weights_start_equal_and_stay_equal(seen):
     one, two = seen
     for name in ("begun", "weights", "weights_again", "weights_on"):
