@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -25,6 +25,7 @@ from rl.games import EnvSettings, ScalarGame
 from rl.scores import points
 from rl.settings import SettingsError, build
 from rl.stages import CARD
+from rl.statistics import geometric_mean
 
 REPLAY_FRAMES = 10_800
 ENERGY_PICTURES = 100
@@ -70,7 +71,7 @@ def energy_of(replay: Replay, root: str, pictures: int = ENERGY_PICTURES) -> dic
 
 
 def results(models: Path) -> str:
-    """The README's tables: one row a shipped game, and where they are, one a student of several games."""
+    """The README's tables: a row a game and one of all; where there are any, a row a student of several games."""
     return "\n\n".join(filter(None, (_of_games(models), _of_several(models))))
 
 
@@ -78,7 +79,22 @@ def _of_games(models: Path) -> str:
     cards = [read_json(path) for path in sorted(models.glob(f"*/{CARD}"))]
     players = [name for name in COLUMNS if name not in ("int8", "int4") or any(name in c["scores"] for c in cards)]
     heads = ("game", *(COLUMNS[name] for name in players), "chip of teacher", "cores", "latency", "energy", "episodes")
-    return table([heads, *(_row(facts, players) for facts in cards)])
+    return table([heads, *(_row(facts, players) for facts in cards), *_mean_row(cards, players)])
+
+
+def _mean_row(cards: Sequence[Mapping[str, Any]], players: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """What all games' shares of their teachers come to, of each player that all of several games have."""
+    if len(cards) < 2:
+        return
+    means = {player: _mean_share(cards, player) for player in players if player != "teacher"}
+    cells = ("" if player in ("teacher", "chip") else means[player] for player in players)
+    yield ("geometric mean, of teachers", *cells, means["chip"], "", "", "", "")
+
+
+def _mean_share(cards: Sequence[Mapping[str, Any]], player: str) -> str:
+    scores = [facts["scores"].get(player) for facts in cards]
+    known = [own["of_teacher"] for own in scores if own and own.get("of_teacher") is not None]
+    return share(geometric_mean(known) if len(known) == len(cards) else None)
 
 
 def _of_several(models: Path) -> str:

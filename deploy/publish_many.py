@@ -5,7 +5,6 @@ Each game's score stands beside its teacher's, and beside that of an equal stude
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from rl.files import digest, read_json, write_json, write_whole
 from rl.scores import REFERENCE
 from rl.settings import SettingsError, need
 from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label, labelled, shipped_card
+from rl.statistics import geometric_mean
 
 PROTOCOL = "nature"
 
@@ -75,11 +75,9 @@ def gain(mean: float, game: str) -> float:
 
 
 def geometric(shares: Sequence[float | None]) -> float | None:
-    """Geometric mean; 0 where a share is not above 0, None where one is not known."""
+    """Geometric mean; None where a share is not known."""
     known = [own for own in shares if own is not None]
-    if len(known) < len(shares):
-        return None
-    return math.exp(sum(map(math.log, known)) / len(known)) if min(known) > 0 else 0.0
+    return geometric_mean(known) if len(known) == len(shares) else None
 
 
 def row(game: str, told: Mapping[str, Any], alone: Mapping[str, Any] | None) -> dict[str, Any]:

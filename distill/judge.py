@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +27,7 @@ from rl.frames import Frames, pixels
 from rl.manifest import versions
 from rl.scores import REFERENCE, Protocol, Score, evaluate
 from rl.stages import MODELS, shipped_card
+from rl.statistics import geometric_mean
 
 EXAM_ROWS = 512  # of each game
 EXAM = 2  # what a draw is for, beside those of the distiller
@@ -98,7 +98,7 @@ def keep_best(config: DistillRun, distiller: Distiller, board: Board) -> str:
     means = {f"eval/{one.game}": one.mean for one in scores} | {"eval/share": share}
     means |= {
         "eval/mean_reward": float(np.mean([one.mean for one in scores])),
-        "eval/share_geometric": geometric(shares),
+        "eval/share_geometric": geometric_mean(shares),
     }
     board.write(distiller.update, told | means, distiller.wall_s)
     board.flush()
@@ -115,11 +115,6 @@ def share_of(found: Score, teacher: PolicyCheckpoint) -> float:
     random = REFERENCE.get(found.game, (0.0, 0.0))[0]
     span = max(float(teacher.training["score"]["mean"]) - random, 1.0)  # a teacher that learned nothing spans nothing
     return (found.mean - random) / span
-
-
-def geometric(shares: Sequence[float]) -> float:
-    """Geometric mean; 0 where a share is not above 0, or where there is none."""
-    return math.exp(sum(map(math.log, shares)) / len(shares)) if min(shares, default=0) > 0 else 0.0
 
 
 def origin(config: DistillRun, distiller: Distiller, told: dict[str, float]) -> dict[str, Any]:
@@ -150,7 +145,7 @@ def report(config: DistillRun, distiller: Distiller) -> dict[str, Any]:
         "updates": distiller.update,
         "scores": {one.game: one.to_json() for one in scores},
         "shares": shares,
-        "share_geometric": geometric(list(shares.values())),
+        "share_geometric": geometric_mean(list(shares.values())),
         **beside_alone(config, scores),
         "health": made["exam"],
         "settings": asdict(config),
@@ -167,7 +162,7 @@ def beside_alone(config: DistillRun, scores: Sequence[Score]) -> dict[str, Any]:
     shares = {
         one.game: gain(one.mean, one.game) / gain(known[one.game], one.game) for one in scores if one.game in known
     }
-    whole = {"shares_alone_geometric": geometric(list(shares.values()))} if len(shares) == len(scores) > 1 else {}
+    whole = {"shares_alone_geometric": geometric_mean(list(shares.values()))} if len(shares) == len(scores) > 1 else {}
     return {"alone": known, "shares_alone": shares, **whole}
 
 

@@ -62,6 +62,11 @@ def optimality_gap(scores: Scores, enough: float = 1.0) -> Scores:
     return np.asarray(enough - np.minimum(scores, enough).mean(axis=(-2, -1)))
 
 
+def geometric_mean(shares: Sequence[float]) -> float:
+    """Of shares of a whole: halving one and doubling another leaves it as it is; 0 where one is not above 0."""
+    return float(np.exp(np.mean(np.log(shares)))) if min(shares, default=0) > 0 else 0.0
+
+
 def probability_of_improvement(ours: Scores, theirs: Scores) -> Scores:
     """Chance that a run of ours [..., N, G] beats one of theirs [..., M, G], ties half: the mean over games.
 

@@ -16,7 +16,7 @@ from distill_cases import SMALL, TINY, linked, prepared, record, teacher, tiny_r
 
 from deploy.spec import load_spec
 from distill.distiller import Distiller, heads_of
-from distill.judge import exam, geometric, read_alone, share_of
+from distill.judge import exam, read_alone, share_of
 from distill.settings import DistillRun, rate_at, temperature_at
 from distill.train import command, distil
 from rl.board import Board
@@ -24,6 +24,7 @@ from rl.files import write_json
 from rl.scores import Score, protocol
 from rl.settings import SettingsError
 from rl.stages import CARD
+from rl.statistics import geometric_mean
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +338,7 @@ def test_a_student_of_two_games_is_measured_by_equal_students_of_one(root, capsy
     assert command(config, "") == 0
     facts = json.loads((config.folder / "report.json").read_text())
     assert set(facts["alone"]) == set(facts["shares_alone"]) == {"Pong", "Breakout"}
-    assert facts["shares_alone_geometric"] == pytest.approx(geometric(list(facts["shares_alone"].values())))
+    assert facts["shares_alone_geometric"] == pytest.approx(geometric_mean(list(facts["shares_alone"].values())))
     said = capsys.readouterr().out
     assert "geometric mean of the shares: " in said and "of an equal student of one game: Pong " in said
     wider = replace(config, student=replace(config.student, front_features=5))
@@ -354,10 +355,6 @@ def test_without_a_run_a_student_is_measured_by_an_equal_one_that_ships(root, tm
         assert read_alone(config, "Pong", tmp_path) == found
     write_json(tmp_path / "Pong" / CARD, {"scores": {"teacher": {"mean": 12.5}}})
     assert read_alone(config, "Pong", tmp_path) is None
-
-
-def test_a_judgement_of_shares_is_a_geometric_mean_and_0_where_one_is_lost():
-    assert geometric([0.5, 2.0]) == pytest.approx(1) and geometric([0.5, 0.0]) == 0 and geometric([]) == 0
 
 
 @pytest.mark.parametrize("change", [{"signs": "shared"}, {"transduction": "thresholds"}, {"history": 4}])

@@ -403,3 +403,25 @@ def test_no_models_make_a_table_of_headings_alone(tmp_path):
 def test_a_smoke_run_cannot_ship():
     with pytest.raises(SettingsError, match=r"^root: found runs/smoke, a smoke run"):
         command(PublishRun("Pong", "runs/smoke"))
+
+
+def shipped(models, game, **of_teacher):
+    """A card as the results read it, with shares alone."""
+    scores = {player: {"mean": 3.0, "low": 2.0, "high": 4.0, "of_teacher": own} for player, own in of_teacher.items()}
+    chip = {"usage": {"total": {"cores": (5, 9)}}, "latency_ticks": 7}
+    write_json(models / game / "card.json", {"game": game, "scores": scores, "chip": chip, "protocol": {"episodes": 2}})
+
+
+def test_the_last_row_is_the_geometric_mean_of_what_all_games_have(tmp_path):
+    shipped(tmp_path, "Pong", teacher=1.0, student=0.9, int8=1.1, chip=0.9)
+    assert len(results(tmp_path).splitlines()) == 3, "a single game is its own mean"
+    shipped(tmp_path, "Qbert", teacher=1.0, student=0.4, chip=0.4)
+    last = results(tmp_path).splitlines()[-1]
+    assert last == "| geometric mean, of teachers |  | 0.600 | - |  | 0.600 |  |  |  |  |"
+
+
+def test_a_share_that_is_not_known_leaves_no_mean_and_one_below_0_nothing(tmp_path):
+    shipped(tmp_path, "Pong", teacher=1.0, student=0.9, chip=0.9)
+    shipped(tmp_path, "Qbert", teacher=1.0, student=None, chip=-0.4)
+    last = results(tmp_path).splitlines()[-1]
+    assert last == "| geometric mean, of teachers |  | - |  | 0.000 |  |  |  |  |", "below random play is no share"

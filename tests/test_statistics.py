@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rl.statistics import (
     STATISTICS,
     estimate,
+    geometric_mean,
     iqm,
     mean,
     median,
@@ -98,6 +99,11 @@ def test_leading_axes_are_resamples_and_stay(name):
     found = STATISTICS[name](scores)
     assert found.shape == (7,)
     assert found == pytest.approx([float(STATISTICS[name](one)) for one in scores])
+
+
+def test_a_mean_of_shares_is_geometric_and_0_where_one_is_lost():
+    assert geometric_mean([0.25, 2.0, 2.0]) == pytest.approx(1)
+    assert geometric_mean([0.5, 0.0]) == 0 and geometric_mean([0.5, -0.1]) == 0 and geometric_mean([]) == 0
 
 
 def test_a_profile_is_the_share_of_scores_above_each_level():
