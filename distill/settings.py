@@ -97,16 +97,20 @@ class DistillRun:
         need(len(set(self.games)) == len(self.games), "games", self.games, "each game once")
         levels = len(self.student.layers)  # and the front: at least the votes go on learning
         need(self.distill.still_levels <= levels, "distill.still_levels", self.distill.still_levels, f"0 to {levels}")
-        shares = self.distill.shares or (1.0,) * len(self.games)
+        shares = self.shares
         need(len(shares) == len(self.games), "distill.shares", self.distill.shares, f"none, or {len(self.games)}")
         least = math.ceil(2 * sum(shares) / min(shares))  # half recorded, half the student's own, of every game
         need(self.distill.batch >= least, "distill.batch", self.distill.batch, f"{least} or more")
 
     @property
+    def shares(self) -> tuple[float, ...]:
+        """Of each update, by game, of any sum."""
+        return self.distill.shares or (1.0,) * len(self.games)
+
+    @property
     def rows(self) -> tuple[int, ...]:
         """How many rows of an update are of each game."""
-        shares = self.distill.shares or (1,) * len(self.games)
-        return tuple(int(self.distill.batch * share / sum(shares)) for share in shares)
+        return tuple(int(self.distill.batch * share / sum(self.shares)) for share in self.shares)
 
     @property
     def folder(self) -> Path:

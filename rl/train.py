@@ -164,8 +164,7 @@ def _confirm_kept(trainer: Trainer, folder: Path, own: TeacherSettings) -> None:
     print(
         f"{path}: kept for {trainer.best:.1f} by {seen} episodes, is {score.mean:.1f} by {own.confirm_episodes} others"
     )
-    trainer.best = score.mean
-    save_policy(replace(kept, training=kept.training | {"score": score.to_json()}), path)
+    _set_best(trainer, kept, score, path)
 
 
 def _keep_start(trainer: Trainer, folder: Path, own: TeacherSettings) -> None:
@@ -178,8 +177,13 @@ def _keep_start(trainer: Trainer, folder: Path, own: TeacherSettings) -> None:
     first = own.eval_episodes if own.confirm_episodes else 0
     score = trainer.evaluate(own.confirm_episodes or own.eval_episodes, _player(policy), first)
     print(f"{own.start}: is {score.mean:.1f} by {len(score.returns)} episodes, the first to be beaten")
+    _set_best(trainer, policy, score, folder / "policy.safetensors")
+
+
+def _set_best(trainer: Trainer, policy: PolicyCheckpoint, score: Score, path: Path) -> None:
+    """A policy that is there already is what others are held to, by this score."""
     trainer.best = score.mean
-    save_policy(replace(policy, training=policy.training | {"score": score.to_json()}), folder / "policy.safetensors")
+    save_policy(replace(policy, training=policy.training | {"score": score.to_json()}), path)
 
 
 def _player(policy: PolicyCheckpoint) -> Callable[[Frames], NDArray[np.int64]]:
