@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,15 @@ def player_of(stage: str) -> str:
     return stage.partition("/")[0]
 
 
-def integer_reports(run_folder: Path, score: Mapping[str, Any]) -> dict[str, Any]:
-    """Reports of the fine-tuning of those integers that a score report holds, by player."""
-    players = [player_of(stage) for stage in INTEGERS if stage in score["models"]]
+def own_integers(run_folder: Path) -> tuple[str, ...]:
+    """Integers that a run has made and scored; what ships may have been scored in their place, and is not its own."""
+    models = read_json(run_folder / "score" / "nature" / "report.json")["models"]
+    return tuple(stage for stage in INTEGERS if stage in models and (run_folder / stage).exists())
+
+
+def integer_reports(run_folder: Path, stages: Iterable[str]) -> dict[str, Any]:
+    """Reports of the fine-tuning of integers, by player."""
+    players = map(player_of, stages)
     return {player: read_json(run_folder / player / "report.json") for player in players}
 
 
@@ -58,7 +64,7 @@ def joined(card: Mapping[str, Any], run_folder: Path, keep: tuple[str, ...]) -> 
     Raises SettingsError where they are of another teacher, or were scored by other rules.
     """
     score = read_json(run_folder / "score" / "nature" / "report.json")
-    reports = {"score/nature": score, **integer_reports(run_folder, score)}
+    reports = {"score/nature": score, **integer_reports(run_folder, own_integers(run_folder))}
     if len(reports) == 1:
         raise SettingsError(
             f"{run_folder}: found no teacher, no student and no integers that are scored, must have one of them; "

@@ -25,6 +25,7 @@ from deploy.integer_card import (
     integer_reports,
     integers_of,
     joined,
+    own_integers,
     player_of,
 )
 from deploy.remake import distilling, finetuning, teaching
@@ -62,6 +63,11 @@ class PublishRun:
 def need_whole(run_folder: Path, reports: Mapping[str, Any]) -> None:
     """Raise SettingsError unless all files and reports of a run speak of the same teacher, students and chip."""
     policy = load_policy(run_folder / TEACHER)
+    if reports["teacher"].get("start", {}).get("policy") == policy.digest:
+        raise SettingsError(
+            f"{run_folder / TEACHER}: nothing beat what it began as, {policy.digest[:12]}, only one that did can ship; "
+            "train on, or take the folder away to publish what is beside it"
+        )
     told = {"teacher/report.json": (reports["teacher"]["policy"], policy.digest)}
     told |= scored_identities(run_folder, reports, (TEACHER,))
     if "student" in reports:
@@ -83,7 +89,8 @@ def reports_of(run_folder: Path) -> dict[str, Any]:
     """What a run's stages report, by stage: its student's only once that is done."""
     done = (run_folder / "student" / "report.json").exists()
     found = {name: read_json(run_folder / name / "report.json") for name in (*ALWAYS, *(STAGES if done else ()))}
-    return found | integer_reports(run_folder, found["score/nature"])
+    scored = found["score/nature"]["models"]
+    return found | integer_reports(run_folder, (stage for stage in INTEGERS if stage in scored))
 
 
 def shipping(reports: Mapping[str, Any]) -> tuple[str, ...]:
@@ -222,39 +229,29 @@ def with_replay(
     return {**facts, "chip": {**facts["chip"], "energy": energy_of(replay, config.root)}}
 
 
-def publish_student(config: PublishRun, folder: Path, target: Path) -> dict[str, Any]:
-    """Student and chip of a teacher that ships, from a run that has them without it; the card with them."""
-    reports = {name: read_json(folder / name / "report.json") for name in (*STAGES, "score/nature")}
-    facts = with_student(read_json(target / CARD), folder, reports, SCORES)
-    for stage in (STUDENT, CHIP):
-        write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
-    return with_replay(config, facts, reports, target)
-
-
-def publish_integers(card: Mapping[str, Any], folder: Path, target: Path) -> dict[str, Any]:
-    """Integers of a teacher that ships, from a run that has them without it; the card with them."""
-    facts, models = joined(card, folder, SCORES), scored(folder)
-    for stage in INTEGERS:
-        if stage in models:  # others that lie there are not those that the card tells of
-            write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
-    return facts
-
-
-def scored(folder: Path) -> Mapping[str, str]:
-    """Digests of the files whose players a run has scored."""
-    models: Mapping[str, str] = read_json(folder / "score" / "nature" / "report.json")["models"]
-    return models
-
-
 def publish_parts(config: PublishRun, folder: Path, target: Path) -> dict[str, Any]:
-    """What a run has made of a teacher that ships: its student and chip, its integers; the card with them."""
-    facts = read_json(target / CARD)
-    student = (folder / "student" / "report.json").exists()
-    if student:
-        facts = publish_student(config, folder, target)
-    if not student or any(stage in scored(folder) for stage in INTEGERS):
-        facts = publish_integers(facts, folder, target)
+    """What a run has made of a teacher that ships: its student and chip, its integers; the card with them.
+
+    All is checked before the first file is replaced.
+    """
+    facts, reports = read_json(target / CARD), student_reports(folder)
+    made = (*((STUDENT, CHIP) if reports else ()), *own_integers(folder))
+    if reports:
+        facts = with_student(facts, folder, reports, SCORES)
+    if not reports or own_integers(folder):
+        facts = joined(facts, folder, SCORES)
+    for stage in made:
+        write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
+    if reports:
+        facts = with_replay(config, facts, reports, target)
     return facts | {"commands": list(commands(facts))}
+
+
+def student_reports(folder: Path) -> dict[str, Any]:
+    """Reports of a run's student, by stage; nothing where it has none."""
+    if not (folder / "student" / "report.json").exists():
+        return {}
+    return {name: read_json(folder / name / "report.json") for name in (*STAGES, "score/nature")}
 
 
 def command(config: PublishRun) -> int:

@@ -28,10 +28,11 @@ from rl.command import CONF, launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
 from rl.scores import REFERENCE
 from rl.settings import SettingsError, need
-from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label, labelled, shipped_card
+from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label, labelled, same_layers, shipped_card
 from rl.statistics import geometric_mean
 
 PROTOCOL = "nature"
+PLAYERS = ("teacher", "chip")  # that a card compares
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class PublishManyRun:
 def need_whole(config: PublishManyRun, reports: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise SettingsError unless all files and reports of a run speak of the same teachers, student and chip."""
     folder = config.folder
+    need_scored_alike(folder, scores)
     spec, origin = load_spec(folder / STUDENT)
     compiled, _ = load_compiled(folder / CHIP)
     need_same_student(spec, compiled)
@@ -67,6 +69,18 @@ def need_whole(config: PublishManyRun, reports: Mapping[str, Any], scores: Mappi
         for stage, found in files.items():
             told[f"score of {game}, {stage}"] = (scores[game]["models"].get(stage, "none"), found)
     need_same(folder, told)
+
+
+def need_scored_alike(folder: Path, scores: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise SettingsError unless teacher and chip of every game have their scores, by the same rules."""
+    rules = next(iter(scores.values()))["protocol"]
+    for game, told in scores.items():
+        where = folder / "score" / PROTOCOL / game
+        apart = f"rules {told['protocol']}, elsewhere {rules}"
+        missing = [player for player in PLAYERS if player not in told["scores"]]
+        if missing or told["protocol"] != rules:
+            found = f"no score of {' and '.join(missing)}" if missing else apart
+            raise SettingsError(f"{where}: found {found}; score {' and '.join(PLAYERS)} of all games in one command")
 
 
 def gain(mean: float, game: str) -> float:
@@ -168,9 +182,9 @@ def alone_of(config: PublishManyRun, game: str, student: Mapping[str, Any]) -> d
     folder, layers = Path(config.alone) / game, student["settings"]["student"]
     own, scored = folder / "student" / "report.json", folder / "score" / PROTOCOL / "report.json"
     if own.exists() and scored.exists():
-        return read_json(scored) if read_json(own)["settings"]["student"] == layers else None
+        return read_json(scored) if same_layers(read_json(own)["settings"]["student"], layers) else None
     card = shipped_card(game, MODELS)
-    return card if card.get("student", {}).get("settings", {}).get("student") == layers else None
+    return card if "student" in card and same_layers(card["student"]["settings"]["student"], layers) else None
 
 
 def card_text(name: str, facts: Mapping[str, Any]) -> str:

@@ -294,18 +294,18 @@ def score_game(job: GameRun) -> dict[str, Score]:
     own, path = job.score, job.folder / "report.json"
     with only_one(job.folder):
         models = present_digests(job.name, job.root, job.student)
-        kept, before_s = kept_scores(path, job.name, job.rules, models)
-        kept = kept_of_alone(job, models) | kept
+        here, before_s = kept_scores(path, job.name, job.rules, models)
+        kept = kept_of_alone(job, models) | here
         scores = {player: score for player, score in kept.items() if not (own.again and player in own.players)}
         start, before_s = time.monotonic(), before_s if scores else 0.0
         for player in own.players:
             have = scores.get(player)
             scores[player] = play_missing(job, player, have)
-            if scores[player] is not have or not path.exists():
+            if scores[player] is not here.get(player):
                 facts = report(job.name, job.rules, scores, models, before_s + time.monotonic() - start)
                 write_json(path, facts | {"settings": asdict(job), "versions": versions()})
                 board = Path(job.root) / job.own / (job.name if job.student else "")
-                tell(scores[player], board, len(have.returns) if have else 0)
+                tell(scores[player], board, len(here[player].returns) if player in here else 0)
             video = job.folder / f"{player}.mp4"
             if own.video_seconds and (scores[player] is not have or not video.exists()):
                 film(player, job, job.rules, video)

@@ -37,8 +37,8 @@ from rl.checkpoint import (
 )
 from rl.network import rounded
 from rl.parallel import ALONE, Team
-from rl.settings import SettingsError
-from rl.stages import TEACHER, find, rollouts
+from rl.settings import SettingsError, need_begun_alike
+from rl.stages import PLAIN_STUDENT, TEACHER, find, rollouts
 
 STATE = "spikecade-distilling"
 WARM = 10  # steps of every env that are seen before they are learnt from
@@ -138,6 +138,7 @@ class Distiller:
         still = still_at(self.update, own)
         if still and self.update == own.still_updates:
             recalibrate(self.student, self._batches())
+            self.student.load_state_dict(self._team.share(self.student.state_dict()))  # each had batches of its own
             self.student.train()
         self.student.still = still
         if still and not already and self._remembers():
@@ -271,6 +272,7 @@ class Distiller:
             raise SettingsError(
                 f"{path}: begun with other games, teachers or layers; use another root=... or remove it"
             )
+        need_begun_alike(str(path), "distill.start", facts.get("start"), self._own.start)
         for prefix, own in (("student.", self.student), ("readouts.", self.learner.readouts)):
             own.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         self._hinters = [
@@ -286,7 +288,7 @@ class Distiller:
         student = self.config.student
         layers = [list(asdict(layer).values()) for layer in student.layers]
         shape: dict[str, Any] = {"front": student.front_features, "layers": layers}
-        for name, plain in (("history", 1), ("transduction", "learned"), ("signs", "free"), ("towers", 1)):
+        for name, plain in PLAIN_STUDENT.items():
             if getattr(student, name) != plain:  # left out where plain, so that runs begun before there was one go on
                 shape[name] = getattr(student, name)
         if self.learner.readouts.levels:

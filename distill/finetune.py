@@ -20,7 +20,7 @@ from torch import Tensor
 from deploy.spec import StudentSpec, load_spec, save_spec
 from distill.actor import Actor, Played, policy_gradient
 from distill.export import export
-from distill.judge import folded_act
+from distill.judge import folded_act, share_of
 from distill.latent import load_latent, save_latent
 from distill.learner import Goal, Learner
 from distill.sources import spread
@@ -35,6 +35,7 @@ from rl.manifest import versions
 from rl.scores import Protocol, Score, evaluate
 from rl.settings import SettingsError, need
 from rl.stages import STUDENT, TEACHER, find
+from rl.statistics import geometric_mean
 
 STATE = "spikecade-finetuning"
 CHOOSING, PROVING = 3_000_017, 4_000_037  # first seeds of the evaluations that choose, and of the one that decides
@@ -108,7 +109,7 @@ class Finetuner:
         torch.set_num_threads(1)  # two of OpenMP spin at every operator; the threads that share a batch are ours
         self.config = config
         self.teacher = load_policy(find(TEACHER, config.name, config.root))
-        student, self.settings, self.begun = start_of(config)
+        student, self.settings, self.begun, self.made = start_of(config)
         levels = len(self.settings.layers)  # and the front: at least the votes go on learning
         need(own.still_levels <= levels, "finetune.still_levels", own.still_levels, f"0 to {levels}")
         student.still = own.still_levels
@@ -187,8 +188,11 @@ class Finetuner:
         self._actor.close()
 
 
-def start_of(config: FinetuneRun) -> tuple[Student, StudentSettings, StudentSpec]:
-    """The distilled student with its hidden weights; a run that replaced it goes on from the one it began as."""
+def start_of(config: FinetuneRun) -> tuple[Student, StudentSettings, StudentSpec, dict[str, Any]]:
+    """The distilled student with its hidden weights, its shape, what it folds to and where that comes from.
+
+    A run that replaced it goes on from the one it began as.
+    """
     folder = config.folder / "before" if (config.folder / "before").exists() else config.distilled
     path = folder / "latent.safetensors"
     if not path.exists():
@@ -197,10 +201,10 @@ def start_of(config: FinetuneRun) -> tuple[Student, StudentSettings, StudentSpec
             f"{path}: missing; only integers are here, which cannot learn on; run make distill GAMES={config.name}"
         )
     student, digest, shape = load_latent(path)
-    spec, _ = load_spec(folder / "student.npz")
+    spec, made = load_spec(folder / "student.npz")
     if spec.digest != digest:
         raise SettingsError(f"{path}: folds to another spec than student.npz; run make distill again")
-    return student.train(), shape, spec
+    return student.train(), shape, spec, made
 
 
 def score(config: FinetuneRun, spec: StudentSpec, episodes: int, seed: int) -> Score:
@@ -241,9 +245,9 @@ def _keep_best(config: FinetuneRun, tuner: Finetuner, board: Board) -> str:
     if found.mean > tuner.best:
         tuner.best = found.mean
         save_latent(tuner.student, tuner.settings, spec.digest, config.folder / "latent.safetensors")
-        origin = {"teachers": {config.name: tuner.teacher.digest}, "finetuned_from": tuner.begun.digest}
-        more = {"update": tuner.update, "wall_s": tuner.wall_s, "env": asdict(config.env), "versions": versions()}
-        save_spec(spec, config.folder / "student.npz", origin | more)
+        own = {"finetuned_from": tuner.begun.digest, "finetuned": {"update": tuner.update, "wall_s": tuner.wall_s}}
+        more = {"env": asdict(config.env), "versions": versions()}
+        save_spec(spec, config.folder / "student.npz", tuner.made | own | more)
     return f"update {tuner.update}: score {found.mean:.2f} (best {tuner.best:.2f})"
 
 
@@ -252,14 +256,14 @@ def report(config: FinetuneRun, tuner: Finetuner) -> dict[str, Any]:
     own, path = config.finetune, config.folder / "student.npz"
     before = score(config, tuner.begun, own.report_episodes, PROVING)
     after = score(config, load_spec(path)[0], own.report_episodes, PROVING) if path.exists() else None
-    better = after is not None and after.mean > before.mean
+    better = after if after is not None and after.mean > before.mean else None
     facts = {
         "what": "finetuned",
         "game": config.name,
         "begun": tuner.begun.digest,
         "before": before.to_json(),
         "after": after.to_json() if after else None,
-        "taken": better,
+        "taken": better is not None,
         "updates": tuner.update,
         "wall_s": tuner.wall_s,
         "settings": asdict(config),
@@ -267,12 +271,12 @@ def report(config: FinetuneRun, tuner: Finetuner) -> dict[str, Any]:
     }
     write_json(config.folder / "report.json", facts)
     if better:
-        promote(config, facts)
+        promote(config, facts, share_of(better, tuner.teacher))
     return facts
 
 
-def promote(config: FinetuneRun, facts: dict[str, Any]) -> None:
-    """The finetuned student becomes the game's; the one it began as is kept beside it."""
+def promote(config: FinetuneRun, facts: dict[str, Any], share: float) -> None:
+    """The finetuned student, at that share of its teacher, becomes the game's; the one it began as stays beside it."""
     before = config.folder / "before"
     before.mkdir(exist_ok=True)
     for name in ("latent.safetensors", "student.npz", "report.json"):
@@ -281,12 +285,16 @@ def promote(config: FinetuneRun, facts: dict[str, Any]) -> None:
             (before / name).write_bytes(there.read_bytes())
     spec, origin = load_spec(config.folder / "student.npz")
     told = before / "report.json"
-    own = {
+    own: dict[str, Any] = {
         "spec": spec.digest,
         "origin": origin,
         "finetuned": {k: facts[k] for k in ("begun", "updates", "wall_s", "settings")},
     }
-    own |= {"scores": {config.name: facts["after"]}}
+    own |= {
+        "scores": {config.name: facts["after"]},
+        "shares": {config.name: share},
+        "share_geometric": geometric_mean([share]),
+    }
     # Hidden weights first: a spec without them can be distilled on from nothing.
     (config.distilled / "latent.safetensors").write_bytes((config.folder / "latent.safetensors").read_bytes())
     save_spec(spec, config.distilled / "student.npz", origin)

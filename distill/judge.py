@@ -26,7 +26,7 @@ from rl.files import read_json, write_json
 from rl.frames import Frames, pixels
 from rl.manifest import versions
 from rl.scores import REFERENCE, Protocol, Score, evaluate
-from rl.stages import MODELS, shipped_card
+from rl.stages import MODELS, same_layers, shipped_card
 from rl.statistics import geometric_mean
 
 EXAM_ROWS = 512  # of each game
@@ -81,10 +81,10 @@ def folded_act(spec: StudentSpec, game: str) -> Callable[[Frames], NDArray[np.in
     return act
 
 
-def score(config: DistillRun, spec: StudentSpec, game: str, episodes: int) -> Score:
-    """The folded student in the game, as the chip will play it."""
+def score(config: DistillRun, spec: StudentSpec, game: str, episodes: int, first: int = 0) -> Score:
+    """The folded student in the game, as the chip will play it, from a run's episode `first` on."""
     own = config.distill
-    rules = Protocol("nature", config.env, own.epsilon, episodes, 2_000_003 * own.seed)
+    rules = Protocol("nature", config.env, own.epsilon, episodes, 2_000_003 * own.seed + first)
     return evaluate(folded_act(spec, game), game, rules, 1, "student")  # env workers spin: one leaves a core
 
 
@@ -132,9 +132,13 @@ def origin(config: DistillRun, distiller: Distiller, told: dict[str, float]) -> 
 
 
 def report(config: DistillRun, distiller: Distiller) -> dict[str, Any]:
-    """Score the spec that was kept; beside each game's teacher, and beside its student of that game alone if any."""
+    """Score the spec that was kept, by episodes that did not choose it; beside teachers and one-game students."""
     spec, made = load_spec(config.folder / "student.npz")
-    scores = [score(config, spec, game, config.distill.report_episodes) for game in config.games]
+    if "finetuned_from" in made:  # and its report stands beside it: it learned on by play, by other episodes
+        told: dict[str, Any] = read_json(config.folder / "report.json")
+        return told
+    own = config.distill
+    scores = [score(config, spec, game, own.report_episodes, own.eval_episodes) for game in config.games]
     shares = {one.game: share_of(one, of) for one, of in zip(scores, distiller.teachers, strict=True)}
     facts = {
         "what": "student",
@@ -176,7 +180,7 @@ def read_alone(config: DistillRun, game: str, models: Path = MODELS) -> float | 
         told, mean = card["student"]["settings"]["student"], card["scores"]["student"]["mean"]
     else:
         return None
-    return float(mean) if told == json.loads(json.dumps(asdict(config.student))) else None
+    return float(mean) if same_layers(told, json.loads(json.dumps(asdict(config.student)))) else None
 
 
 def gain(mean: float, game: str) -> float:

@@ -10,9 +10,9 @@ from distill.student import Student, StudentSettings
 from rl.checkpoint import read_tensors, write_tensors
 from rl.files import FormatError
 from rl.settings import build
+from rl.stages import PLAIN_STUDENT
 
 KIND = "spikecade-latent"
-NEWER = ("history", "transduction", "signs", "towers")  # older files lack them
 
 
 def save_latent(student: Student, settings: StudentSettings, spec_digest: str, path: Path) -> None:
@@ -20,7 +20,7 @@ def save_latent(student: Student, settings: StudentSettings, spec_digest: str, p
     heads = [{"game": h.game, "actions": list(h.actions), "start": h.start} for h in student.heads]
     layers = [asdict(layer) for layer in settings.layers]
     facts = {"front_features": settings.front_features, "layers": layers, "heads": heads, "spec": spec_digest}
-    facts |= {name: getattr(settings, name) for name in NEWER}
+    facts |= {name: getattr(settings, name) for name in PLAIN_STUDENT}
     write_tensors(path, KIND, facts, student.state_dict())
 
 
@@ -29,7 +29,7 @@ def load_latent(path: Path) -> tuple[Student, str, StudentSettings]:
     facts, tensors = read_tensors(path, KIND)
     try:
         shape = {"front_features": facts["front_features"], "layers": facts["layers"]}
-        shape |= {name: facts.get(name, getattr(StudentSettings, name)) for name in NEWER}
+        shape |= {name: facts.get(name, plain) for name, plain in PLAIN_STUDENT.items()}
         heads = tuple(Head(h["game"], tuple(h["actions"]), h["start"]) for h in facts["heads"])
         settings = build(StudentSettings, shape, "student")
         student = Student(settings, heads)

@@ -15,6 +15,7 @@ MODES = ("offline", "online", "both")
 UNITS = ("spread", "value")
 SCHEDULES = ("cosine", "steps", "constant")
 FALLS = (0.8, 0.9)  # of the updates, where the schedule `steps` divides by ten (Amir et al. 2017: 200 and 225 of 250)
+ROUNDING = 1e-9  # 12 rows by 1.5 of 1.8 are ten, in floats a little less
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ class DistillRun:
         need(self.distill.still_levels <= levels, "distill.still_levels", self.distill.still_levels, f"0 to {levels}")
         shares = self.shares
         need(len(shares) == len(self.games), "distill.shares", self.distill.shares, f"none, or {len(self.games)}")
-        least = math.ceil(2 * sum(shares) / min(shares))  # half recorded, half the student's own, of every game
-        need(self.distill.batch >= least, "distill.batch", self.distill.batch, f"{least} or more")
+        least = math.ceil(2 * sum(shares) / min(shares) - ROUNDING)  # of every game half is its own play
+        need(min(self.rows) >= 2, "distill.batch", self.distill.batch, f"{least} or more")
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -110,7 +111,7 @@ class DistillRun:
     @property
     def rows(self) -> tuple[int, ...]:
         """How many rows of an update are of each game."""
-        return tuple(int(self.distill.batch * share / sum(self.shares)) for share in self.shares)
+        return tuple(int(self.distill.batch * share / sum(self.shares) + ROUNDING) for share in self.shares)
 
     @property
     def folder(self) -> Path:

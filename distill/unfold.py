@@ -34,8 +34,9 @@ def load_start(path: Path) -> tuple[StudentSpec, dict[str, Any]]:
 
 
 def updates_behind(made: Mapping[str, Any]) -> int:
-    """Updates that a student has seen, by where it comes from: its own, and those of what it began as."""
-    return int(made["update"]) + max((int(own["updates"]) for own in made.get("start", [])), default=0)
+    """Updates that a student has seen, by where it comes from: its own, by play too, and those of what it began as."""
+    behind = int(made["update"]) + int(made.get("finetuned", {}).get("update", 0))
+    return behind + max((int(own["updates"]) for own in made.get("start", [])), default=0)
 
 
 def begun_as(path: Path, spec: StudentSpec, made: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,22 @@ class Priorities:
         self._top = max(self._top, float(priority.max()))
         _learnt(self._tree, leaves, priority)
 
+    @property
+    def leaves(self) -> NDArray[np.float64]:
+        """What each row weighs [E * L]; 0 where none can be drawn."""
+        half = len(self._tree) // 2
+        return self._tree[half : half + len(self._known) * self._length].copy()
+
+    @property
+    def top(self) -> float:
+        """The highest priority met so far."""
+        return self._top
+
+    def restore(self, leaves: NDArray[np.float64], top: float) -> None:
+        """What rows weighed before [E * L], where they can still be drawn."""
+        self._top = top
+        _restore(self._tree, leaves)
+
 
 @numba.njit(cache=True)
 def _set(tree, leaf, priority):  # type: ignore[no-untyped-def]
@@ -65,6 +81,13 @@ def _renew(tree, flags, head, known, gone, n, unseen, idle, top):  # type: ignor
             if not flags[e, row % length] & idle:
                 _set(tree, e * length + row % length, top)
         known[e] = max(known[e], head[e] - n)
+
+
+@numba.njit(cache=True)
+def _restore(tree, leaves):  # type: ignore[no-untyped-def]
+    for leaf in range(len(leaves)):
+        if leaves[leaf] > 0 and tree[leaf + len(tree) // 2] > 0:
+            _set(tree, leaf, leaves[leaf])
 
 
 @numba.njit(cache=True)

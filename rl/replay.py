@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numba
@@ -186,6 +187,16 @@ class Replay:
             self._reward[env, at], self._flags[env, at] = rows.reward[kept], rows.flags[kept]
             self.head[env] = stop
             done += count
+
+    def marks(self) -> dict[str, NDArray[np.float64]]:
+        """What is known of rows beside what they hold: their priorities, if they have any."""
+        own = self._priorities
+        return {"priorities": own.leaves, "top": np.array(own.top)} if own else {}
+
+    def remark(self, marks: Mapping[str, NDArray[np.float64]]) -> None:
+        """Put back what `marks` gave, after `start`; nothing where a state of before knows nothing."""
+        if self._priorities and marks:
+            self._priorities.restore(marks["priorities"], float(marks["top"]))
 
 
 def _words(cells: Frames, lead: int) -> NDArray[np.uint64]:

@@ -70,3 +70,10 @@ def need(ok: bool, where: str, found: Any, allowed: str) -> None:
     """Raise SettingsError unless ok: *where: found ..., allowed ...*."""
     if not ok:
         raise SettingsError(f"{where}: found {found!r}, allowed {allowed}")
+
+
+def need_begun_alike(where: str, name: str, begun: Any, asked: Any) -> None:
+    """Raise SettingsError where a run that goes on began as another model and that is not asked, or the reverse."""
+    if bool(begun) != bool(asked):
+        found = "as another model" if begun else "from nothing"
+        raise SettingsError(f"{where}: begun {found}, {name} says otherwise; say it as then, or use another root=...")

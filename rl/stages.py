@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from rl.files import read_json
@@ -35,6 +36,10 @@ TEN = (
     *("Pong", "Qbert", "Riverraid", "Seaquest", "SpaceInvaders"),
 )
 TEN_LABEL = "Ten"
+# Of a student's shape, where a record says nothing: it is of before there was a choice.
+PLAIN_STUDENT: Mapping[str, Any] = MappingProxyType(
+    {"history": 1, "transduction": "learned", "signs": "free", "towers": 1}
+)
 
 
 def label(games: Sequence[str]) -> str:
@@ -64,6 +69,11 @@ def shipped_card(name: str, models: Path = MODELS) -> dict[str, Any]:
     """What the card of a shipped game tells; nothing where none ships."""
     path = models / name / CARD
     return read_json(path) if path.exists() else {}
+
+
+def same_layers(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records of a student's settings tell of equal layers."""
+    return {**PLAIN_STUDENT, **one} == {**PLAIN_STUDENT, **other}
 
 
 def _need_games(games: Sequence[str]) -> None:

@@ -28,10 +28,11 @@ from rl.pqn import Pqn, PqnSettings, Rollouts
 from rl.predictions import Predictions
 from rl.replay import Replay
 from rl.scores import Protocol, Score, evaluate
-from rl.settings import SettingsError, need
+from rl.settings import SettingsError, need, need_begun_alike
 from rl.training_state import Saved, StateStore
 
 ALGOS = ("ddqn", "pqn")
+MARKS = "replay."  # in a state: what the replay knows of its rows
 SHARES = ("sample", "act", "learn", "env", "note")  # of a step: what the trainer itself does, or waits for
 
 
@@ -168,6 +169,8 @@ class Trainer:
         saved = self._store.newest()
         facts: dict[str, Any] = saved.facts if saved else {"frames": 0, "wall_s": 0.0, "best": None}
         self.start: dict[str, Any] | None = team.share(facts.get("start"))  # the policy that it began as
+        if saved:
+            need_begun_alike(str(folder), "teacher.start", self.start, self._own.start)
         self.frames: int = team.share(facts["frames"])
         self._wall_s: float = team.share(facts["wall_s"])
         self.best: float | None = team.share(facts["best"])  # the best evaluation, whose policy is kept
@@ -230,6 +233,8 @@ class Trainer:
             for rows in saved.replay():
                 self._replay.restore(rows)
             self._replay.start(self._games.first)
+            marks = {k: saved.tensors[MARKS + k].numpy() for k in self._replay.marks() if MARKS + k in saved.tensors}
+            self._replay.remark(marks)
 
     def _begin_as(self, policy: PolicyCheckpoint) -> None:
         self._agent.begin_as(policy.params)
@@ -246,6 +251,8 @@ class Trainer:
     def save(self) -> None:
         """A checkpoint: all that the run needs to go on. The first process of a team keeps the nets for all."""
         tensors = ({} if self.team.rank else self._agent.state()) | {"torch_rng": torch.get_rng_state()}
+        marks = self._replay.marks() if self._replay else {}
+        tensors |= {MARKS + name: torch.from_numpy(own) for name, own in marks.items()}
         facts = {
             "frames": self.frames,
             "wall_s": self._wall_s,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict, replace
+from dataclasses import MISSING, asdict, replace
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from deploy.spec import load_spec
 from distill.distiller import Distiller, heads_of
 from distill.judge import exam, read_alone, share_of
 from distill.settings import DistillRun, rate_at, temperature_at
+from distill.student import StudentSettings
 from distill.train import command, distil
 from rl.board import Board
 from rl.files import write_json
 from rl.scores import Score, protocol
 from rl.settings import SettingsError
-from rl.stages import CARD
+from rl.stages import CARD, PLAIN_STUDENT
 from rl.statistics import geometric_mean
 
 
@@ -83,6 +85,10 @@ def test_the_command_leaves_a_student_its_state_its_metrics_and_a_report(root, c
     assert [head.game for head in spec.heads] == ["Pong"] and len(spec.layers) == len(SMALL)
     assert report["spec"] == spec.digest and report["updates"] == 6 and report["settings"]["distill"]["loss"] == "kl"
     assert len(report["scores"]["Pong"]["returns"]) == 2
+    own = config.distill
+    assert report["scores"]["Pong"]["protocol"]["seed"] == 2_000_003 * own.seed + own.eval_episodes, (
+        "none that chose it"
+    )
     assert set(origin) == {"teachers", "datasets", "env", "update", "wall_s", "exam", "versions"}
     tags = {tag for line in lines(config) for tag in line}
     assert {"train/loss", "train/agreement", "train/flips", "eval/Pong", "eval/share", "rate/front"} <= tags
@@ -285,6 +291,11 @@ def test_games_are_named_once_and_there_is_one(tmp_path):
         tiny_run(tmp_path, games=("Pong", "Breakout"), shares=(1.0, 5.0))
 
 
+def test_a_share_that_floats_make_a_little_less_than_whole_rows_loses_none(tmp_path):
+    assert tiny_run(tmp_path, games=("Pong", "Breakout"), batch=12, shares=(0.3, 1.5)).rows == (2, 10)
+    assert tiny_run(tmp_path, games=("Pong", "Breakout"), batch=13, shares=(0.3, 1.5)).rows == (2, 10)
+
+
 def test_what_is_missing_is_named_with_the_command_that_makes_it(tmp_path):
     with pytest.raises(SettingsError, match=r"run make teacher GAME=Asteroids"):
         Distiller(tiny_run(tmp_path, games=("Asteroids",)))
@@ -353,8 +364,19 @@ def test_without_a_run_a_student_is_measured_by_an_equal_one_that_ships(root, tm
         shown = {"settings": {"student": layers | {"front_features": front}}}
         write_json(tmp_path / "Pong" / CARD, {"student": shown, "scores": {"student": {"mean": 12.5}}})
         assert read_alone(config, "Pong", tmp_path) == found
+    for towers, found in ((1, 12.5), (2, None)):
+        older = {name: own for name, own in layers.items() if name not in PLAIN_STUDENT}
+        shown = {"settings": {"student": older | ({"towers": 2} if towers == 2 else {})}}
+        write_json(tmp_path / "Pong" / CARD, {"student": shown, "scores": {"student": {"mean": 12.5}}})
+        assert read_alone(config, "Pong", tmp_path) == found, "a card of before there was a choice"
     write_json(tmp_path / "Pong" / CARD, {"scores": {"teacher": {"mean": 12.5}}})
     assert read_alone(config, "Pong", tmp_path) is None
+
+
+def test_what_an_older_record_of_a_student_does_not_say_is_what_a_student_has_by_default():
+    assert {name: getattr(StudentSettings, name) for name in PLAIN_STUDENT} == PLAIN_STUDENT
+    fields = {own.name for own in dataclass_fields(StudentSettings) if own.default is not MISSING}
+    assert fields == set(PLAIN_STUDENT)
 
 
 @pytest.mark.parametrize("change", [{"signs": "shared"}, {"transduction": "thresholds"}, {"history": 4}])

@@ -170,13 +170,29 @@ def test_a_better_student_takes_the_place_of_the_one_it_began_as(config, monkeyp
     begun = load_spec(config.distilled / "student.npz")[0].digest
     assert command(config, "") == 0
     spec, origin = load_spec(config.distilled / "student.npz")
-    assert origin["update"] == 2 and origin["finetuned_from"] == begun != spec.digest
+    assert origin["finetuned"]["update"] == 2 and origin["finetuned_from"] == begun != spec.digest
     assert load_latent(config.distilled / "latent.safetensors")[1] == spec.digest
     assert load_spec(config.folder / "before" / "student.npz")[0].digest == begun
     report = json.loads((config.distilled / "report.json").read_text())
     assert report["spec"] == spec.digest and report["scores"]["Pong"]["mean"] == 0.75 and "settings" in report
     assert len({seeds[0], seeds[3]}) == 2 and seeds[0] == seeds[1] and seeds[3] == seeds[4]
     assert "0.50 before, 0.75 after; taken; run make compile" in capsys.readouterr().out
+
+
+def test_the_command_that_distilled_a_student_that_learned_on_tells_it_and_changes_nothing(
+    ready, config, monkeypatch, capsys
+):
+    state = "state.safetensors"
+    (config.distilled / state).write_bytes((ready / "Pong" / "student" / state).read_bytes())
+    scripted(monkeypatch, 1.0, 3.0, 2.0, 0.5, 0.75)
+    assert command(config, "") == 0
+    kept = {name: (config.distilled / name).read_bytes() for name in ("student.npz", "report.json")}
+    report = json.loads(kept["report.json"])
+    gain = (0.75 + 20.7) / 1.0 if report["shares"]["Pong"] > 1 else report["shares"]["Pong"]
+    assert report["shares"]["Pong"] == pytest.approx(gain, rel=0.2) and report["finetuned"]["updates"] == 4
+    assert distil(tiny_run(Path(config.root), mode="offline", updates=3), "") == 0
+    assert {name: (config.distilled / name).read_bytes() for name in kept} == kept
+    assert "Pong student: 0.75 over 1 episodes" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("means", [(1.0, 3.0, 2.0, 0.5, 0.5), (1.0, 1.0, 0.0, 0.5)], ids=["no better", "never passed"])

@@ -77,6 +77,43 @@ def test_rows_that_were_overwritten_are_not_ranked_again_by_a_late_loss():
     assert sorted(set(drawn.tolist())) == [0, 5, 6, 7]  # rows 5, 6, 7 and 8; of row 9 nothing is known yet
 
 
+@pytest.mark.parametrize("steps", [9, 41, 130], ids=["part", "nearly full", "wrapped"])
+def test_priorities_come_back_with_the_rows_that_can_still_be_drawn(steps):
+    tape, replay = prioritised(steps, end=0.2)
+    for seed in range(6):
+        batch = replay.sample(np.random.default_rng(seed), 16, 3, 0.75)
+        replay.learnt(np.linspace(0.0, 9.0, len(batch.action), dtype=np.float32) + seed)
+    marks, begin = replay.marks(), np.zeros(3, np.int64)
+    again = Replay(3, 150, tape.first, prioritised_steps=3)
+    again.head[:] = 0
+    again.restore(replay.rows(begin))
+    again.start(tape.first)
+    even = again.marks()["priorities"]
+    again.remark(marks)
+    found, before = again.marks(), marks["priorities"]
+    assert found["top"] == marks["top"] > 3
+    assert np.array_equal(found["priorities"], np.where(even > 0, before, 0.0))
+    assert len(set(found["priorities"])) > 5 and set(even) == {0.0, 1.0}
+    again.remark({})
+    assert np.array_equal(again.marks()["priorities"], found["priorities"]), "a state of before says nothing"
+    assert Replay(3, 150, tape.first).marks() == {}
+
+
+def test_a_run_that_goes_on_draws_by_the_priorities_that_it_had(tmp_path):
+    before = Trainer(teacher(tmp_path, agent=dataclasses.replace(TINY_AGENT, prioritised=True)), tmp_path)
+    for _ in range(60):
+        before.step()
+    before.save()
+    marks = before._replay.marks()
+    before.close()
+    after = Trainer(teacher(tmp_path, agent=dataclasses.replace(TINY_AGENT, prioritised=True)), tmp_path)
+    found = after._replay.marks()
+    after.close()
+    both = (found["priorities"] > 0) & (marks["priorities"] > 0)
+    assert found["top"] == marks["top"] and len(set(marks["priorities"][both])) > 5
+    assert np.array_equal(found["priorities"][both], marks["priorities"][both])
+
+
 def test_new_rows_have_the_highest_priority_met_so_far():
     priorities, flags = Priorities(1, 16, 1, 3), np.zeros((1, 16), np.uint8)
     priorities.renew(flags, np.array([3]), idle=4)

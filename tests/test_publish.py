@@ -332,6 +332,45 @@ def test_a_student_and_integers_of_a_teacher_that_ships_join_together(run_folder
     assert "make integers" in card["commands"][-2]
 
 
+def test_a_student_ships_where_the_integers_that_ship_were_scored_beside_it(run_folder, tmp_path):
+    add_integers(run_folder, 8)
+    command(publish_run(run_folder))
+    ships = tmp_path / "ships/models/Pong"
+    before = read_json(ships / CARD)
+    shutil.rmtree(run_folder / "int8")
+    leave_student(run_folder)
+    assert INT8 in read_json(run_folder / "score/nature/report.json")["models"]
+    assert command(publish_run(run_folder)) == 0
+    card = read_json(ships / CARD)
+    assert card["scores"]["chip"]["mean"] == 19 and card["integers"] == before["integers"]
+
+
+def test_nothing_is_replaced_where_a_part_cannot_join(run_folder, tmp_path):
+    command(publish_run(run_folder))
+    leave_student(run_folder)
+    add_integers(run_folder, 4)
+    path = run_folder / "int4/report.json"
+    write_json(path, read_json(path) | {"spec": "0" * 64})
+    ships = tmp_path / "ships/models/Pong"
+    (run_folder / STUDENT).write_bytes((run_folder / STUDENT).read_bytes() + b"\0")
+    score = run_folder / "score/nature/report.json"
+    told = read_json(score)
+    write_json(score, told | {"models": told["models"] | model_digests("Pong", str(run_folder.parent), ("student",))})
+    files = {path.name: path.read_bytes() for path in ships.iterdir()}
+    with pytest.raises(SettingsError, match=r"(?s)reports of other models.*int4/report.json: 0{12}"):
+        command(publish_run(run_folder))
+    assert {path.name: path.read_bytes() for path in ships.iterdir()} == files
+
+
+def test_a_teacher_that_beat_nothing_is_not_published_again(run_folder, tmp_path):
+    path = run_folder / "teacher/report.json"
+    facts = read_json(path)
+    write_json(path, facts | {"start": {"policy": facts["policy"], "frames": 9000}})
+    with pytest.raises(SettingsError, match=r"policy.safetensors: nothing beat what it began as, [0-9a-f]{12}, only"):
+        command(publish_run(run_folder))
+    assert not (tmp_path / "ships/models/Pong").exists()
+
+
 @pytest.mark.parametrize("spoil", ["policy", "protocol"])
 def test_a_student_of_another_teacher_or_by_other_rules_does_not_join(run_folder, tmp_path, spoil):
     command(publish_run(run_folder))

@@ -101,10 +101,26 @@ def test_the_card_tells_how_many_decisions_were_recorded_where_that_very_dataset
     assert "| 0.500 | 0.500 | 60,000 |" in text and "| 0.500 | 0.500 | - |" in text
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"scores": told("Breakout", {"chip": 51.7})}, "no score of teacher"),
+        ({"scores": {}}, "no score of teacher and chip"),
+        ({"protocol": {"name": "v5"}}, r"rules \{'name': 'v5'\}, elsewhere \{.*'name': 'nature'"),
+    ],
+)
+def test_games_that_are_not_scored_alike_do_not_ship(config, tmp_path, change, found):
+    path = config.folder / "score/nature/Breakout/report.json"
+    write_json(path, read_json(path) | change)
+    with pytest.raises(SettingsError, match=rf"nature/Breakout: found {found}.*; score teacher and chip of all games"):
+        command(config)
+    assert not (tmp_path / "models").exists()
+
+
 def test_without_a_run_an_equal_student_of_one_game_is_the_one_that_ships(config, tmp_path):
-    for game, layers in (("Pong", [1]), ("Breakout", [2])):
+    for game, layers, more in (("Pong", [1], {"towers": 1}), ("Breakout", [1], {"towers": 2})):
         (tmp_path / "alone" / game / "student/report.json").unlink()
-        shown = {"settings": {"student": {"layers": layers}}}
+        shown = {"settings": {"student": {"layers": layers} | more}}
         scores = told(game, {"student": MEANS[game]["teacher"]})
         write_json(tmp_path / "models" / game / CARD, {"student": shown, "scores": scores})
     reports = read_json(config.folder / "student/report.json")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from distill.readouts import Readouts, shrinking
 from distill.settings import still_at
 from distill.statistics import recalibrate
 from distill.student import Student, StudentSettings
+from rl.parallel import Team
 from rl.settings import SettingsError
 
 
@@ -195,3 +198,29 @@ def test_at_least_the_votes_must_go_on_learning(tmp_path):
     layers = len(tiny_run(tmp_path).student.layers)
     with pytest.raises(SettingsError, match=rf"distill.still_levels: found {layers + 1}, allowed 0 to {layers}"):
         tiny_run(tmp_path, still_levels=layers + 1)
+
+
+class Pair(Team):
+    """One of two processes, the first of which has run already: what it shared is what the second one hears."""
+
+    said: ClassVar[list[Any]] = []
+
+    def share(self, value):
+        if self.rank:
+            return self.said.pop(0)
+        self.said.append(copy.deepcopy(value))
+        return value
+
+
+def test_levels_stand_still_alike_in_all_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(Pair, "said", [])
+    config = tiny_run(prepared(tmp_path, "Pong"), mode="offline", still_levels=2, still_updates=1)
+    seen = []
+    for rank in range(2):
+        made = Distiller(config, Pair(rank, 2))
+        for _ in range(2):
+            made.step()
+        seen.append([part for level in list(made.student.normalised)[:2] for part in (level.mean, level.variance)])
+        made.close()
+    for one, other in zip(*seen, strict=True):
+        assert torch.equal(one, other)

@@ -18,10 +18,10 @@ from deploy.compiler import compile_spec
 from deploy.players import ChipPlayer, SpecPlayer, Translated, make_player
 from deploy.realtime import RealtimeSettings
 from deploy.reports import model_digests, present_digests, report, shipped_scores
-from deploy.score import GameRun, ScoreRun, ScoreSettings, command, kept_of_alone
+from deploy.score import GameRun, ScoreRun, ScoreSettings, command, kept_of_alone, score_game
 from deploy.spec import Head, save_spec
 from rl.checkpoint import save_policy
-from rl.files import digest, write_json
+from rl.files import digest, read_json, write_json
 from rl.scores import Score, protocol
 from rl.settings import SettingsError
 from rl.stages import CARD, CHIP, SHIPPED, STUDENT, TEACHER
@@ -127,6 +127,21 @@ def test_what_the_teacher_scored_beside_the_games_own_student_is_not_played_agai
     assert command(ScoreRun(("Pong",), str(root), (), BOTH, own)) == 0
     facts = json.loads((root / BOTH / "score/nature/Pong/report.json").read_text())
     assert facts["scores"]["teacher"]["returns"] == [7.0]
+
+
+def test_what_is_taken_over_is_written_where_another_player_or_another_teacher_stands(root):
+    models = present_digests("Pong", str(root), BOTH)
+    score_alone(root, models)
+    rules, path = protocol("nature", 1, 5), root / BOTH / "score/nature/Pong/report.json"
+    earlier = {player: Score("Pong", player, rules, (3.0,)) for player in ("teacher", "random")}
+    job = GameRun("Pong", str(root), ScoreSettings(("teacher",), "nature", 1, 5, 1, 0.0, again=False), BOTH)
+    for players, files in ((("random",), models), (("teacher", "random"), models | {TEACHER: "0" * 64})):
+        write_json(path, report("Pong", rules, {player: earlier[player] for player in players}, files, 1.0))
+        assert score_game(job)["teacher"].returns == (7.0,)
+        assert read_json(path)["scores"]["teacher"]["returns"] == [7.0]
+    stamp = path.stat().st_mtime_ns
+    score_game(job)
+    assert path.stat().st_mtime_ns == stamp, "nothing is new"
 
 
 def test_scores_of_another_teacher_and_of_the_games_own_student_are_not_taken_over(root):

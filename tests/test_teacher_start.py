@@ -74,6 +74,8 @@ def test_a_run_that_goes_on_remembers_what_it_began_as_and_does_not_begin_again(
     for _ in range(40):
         before.step()
     before.save()
+    with pytest.raises(SettingsError, match=r"begun as another model, teacher.start says otherwise; .* another root"):
+        Trainer(teacher(tmp_path), tmp_path)
     after = begun(tmp_path, policy())
     assert after.start == before.start == {"policy": policy().digest, "frames": 790}
     assert torch.equal(after._agent.online.conv1.weight, before._agent.online.conv1.weight)

@@ -184,6 +184,11 @@ def test_learning_goes_on_from_a_folded_student_and_its_report_says_so(root, tmp
     assert command(config, "") == 0
     begun = read_json(config.folder / "report.json")["origin"]["start"]
     assert begun == [{"spec": spec.digest, "updates": made["update"]}]
+    with pytest.raises(SettingsError, match=r"state.safetensors: begun as another model, distill.start says otherwise"):
+        command(replace(config, distill=replace(config.distill, start=())), "")
+    begun_as = replace(first.distill, start=(str(tmp_path / "ships.npz"),))
+    with pytest.raises(SettingsError, match=r"begun from nothing, distill.start says otherwise; .* another root"):
+        command(replace(first, distill=begun_as), "")
     third = tiny_run(linked(root, tmp_path / "third"), mode="offline", start=(str(config.folder / "student.npz"),))
     distiller = Distiller(third)
     distiller.begin_as([config.folder / "student.npz"])
