@@ -24,13 +24,12 @@ from rl.files import read_json
 from rl.games import EnvSettings, ScalarGame
 from rl.scores import points
 from rl.settings import SettingsError, build
-from rl.stages import CARD
+from rl.stages import CARD, SEVERAL
 from rl.statistics import geometric_mean
 
 REPLAY_FRAMES = 10_800
 ENERGY_PICTURES = 100
 START, END = "<!-- results: made by `make publish` from the cards in models/ -->", "<!-- end of results -->"
-SEVERAL = "several.json"  # of a student of several games; not card.json, which is a game's own
 # What a card shows of each player, in this order; the middle two where a game has them.
 COLUMNS = {"teacher": "teacher", "student": "student", "int8": "8-bit", "int4": "4-bit", "chip": "chip"}
 

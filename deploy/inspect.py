@@ -33,7 +33,7 @@ from deploy.spec import load_spec
 from deploy.traffic import Traffic, compare, link_loads, port_violations, port_warnings, traffic_text
 from deploy.usage import StageUse, usage_text
 from rl.command import run
-from rl.files import write_json
+from rl.files import need_place, write_json
 from rl.rollouts import Rollouts
 from rl.settings import SettingsError, need
 
@@ -175,6 +175,9 @@ def report(subject: Subject, found: Findings) -> dict[str, Any]:
 def command(own: argparse.Namespace) -> int:
     need(own.frames >= 1, "--frames", own.frames, "1 or more")
     need(own.trace >= 0, "--trace", own.trace, "0 or more ticks")
+    if not own.chip_file.exists():
+        raise SettingsError(f"{own.chip_file} does not exist; name a chip or a graph, as make compile leaves it")
+    need_place(own.out)
     subject = open_subject(own.chip_file, own.chip, own.seed)
     if own.rollouts is None:
         lines, source = random_lines(subject.graph, own.frames, own.seed), "lines at random"

@@ -24,7 +24,7 @@ from deploy.reports import model_digests
 from deploy.screens import Both, NoScreen, Screen
 from deploy.views import open_view
 from rl.command import launch, run, settings
-from rl.files import write_json
+from rl.files import need_place, write_json
 from rl.games import EnvSettings, ScalarGame
 from rl.manifest import versions
 
@@ -84,6 +84,7 @@ def command(config: PlayRun) -> int:
     player = make_player(own.player, config.name, game.actions, config.root, own.seed, keys, own.chip, own.student)
     mind, record = thoughts_of(player), Record()
     recorded = RecordedGame(game, mind, record) if own.save else game
+    need_place(folder)
     screen, video = screens(config, folder)
     keys.screen = screen
     pacer = Pacer(own.realtime.period_s, time.perf_counter, time.sleep)
@@ -124,6 +125,7 @@ def page(config: PlayRun, folder: Path) -> int:
     own = config.play
     graphs = {} if own.chip is None else {config.name: own.chip}
     stock = Stock(config.root, config.env, own.seed, own.student, graphs)
+    need_place(folder)
     report = show_page(config.name, own.player, stock, own.realtime, own.web, folder)
     _say(str(report))
     _write(config, folder, report, None, None)

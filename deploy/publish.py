@@ -43,11 +43,12 @@ from deploy.student_card import (
 from rl.checkpoint import load_policy
 from rl.command import CONF, launch, run, settings
 from rl.files import read_json, write_json, write_whole
-from rl.scores import points
+from rl.scores import in_words, points
 from rl.settings import SettingsError
 from rl.stages import CARD, CHIP, MODELS, SHIPPED, STUDENT, TEACHER, shipped_card
 
 ALWAYS = ("teacher", "score/nature")
+MAKES = {"teacher": "teacher", "rollouts": "rollouts", "student": "distill", "chip": "compile", "score/nature": "score"}
 LEARNT = ("policy", "policy_frames", "frames", "wall_s", "settings", "start")  # the last if it began as another
 SCORES = ("mean", "low", "high", "median", "std", "human_normalised", "of_teacher", "returns")
 
@@ -88,9 +89,17 @@ def need_no_chip(target: Path) -> None:
 def reports_of(run_folder: Path) -> dict[str, Any]:
     """What a run's stages report, by stage: its student's only once that is done."""
     done = (run_folder / "student" / "report.json").exists()
-    found = {name: read_json(run_folder / name / "report.json") for name in (*ALWAYS, *(STAGES if done else ()))}
+    found = {name: report_of(run_folder, name) for name in (*ALWAYS, *(STAGES if done else ()))}
     scored = found["score/nature"]["models"]
     return found | integer_reports(run_folder, (stage for stage in INTEGERS if stage in scored))
+
+
+def report_of(run_folder: Path, stage: str) -> dict[str, Any]:
+    """What a stage of a run left when it was done; raises SettingsError where it is not."""
+    path = run_folder / stage / "report.json"
+    if not path.exists():
+        raise SettingsError(f"{path} does not exist; finish make {MAKES[stage]} GAME={run_folder.name} first")
+    return read_json(path)
 
 
 def shipping(reports: Mapping[str, Any]) -> tuple[str, ...]:
@@ -177,7 +186,6 @@ def write_card(target: Path, facts: Mapping[str, Any]) -> None:
 def card_text(facts: Mapping[str, Any]) -> str:
     """The card for people."""
     rules, teacher = facts["protocol"], facts["teacher"]
-    env = rules["env"]
     rows = [f"# {facts['game']}", "", "| player | mean | 95 % interval | median | human-normalised | of teacher |"]
     rows.append("|---|---|---|---|---|---|")
     for player, s in facts["scores"].items():
@@ -187,8 +195,7 @@ def card_text(facts: Mapping[str, Any]) -> str:
     rows += [
         "",
         f"Protocol {rules['name']}: {rules['episodes']} episodes each on seeds {rules['seed']} and up, epsilon "
-        f"{rules['epsilon']}, sticky {env['sticky']}, up to {env['noop_max'] - 1} no-ops, cap {env['max_frames']:,} "
-        f"frames, {env['frames_per_step']} frames a decision, raw full-game score.",
+        f"{rules['epsilon']}, {in_words(rules['env'])}, raw full-game score.",
         "",
         f"- teacher: {teacher['policy_frames']:,} frames{_after(teacher)}, {teacher['wall_s'] / 60:.0f} minutes on "
         f"{facts['versions'].get('cpus', 2)} cores; digest `{teacher['policy'][:16]}`",
@@ -251,7 +258,7 @@ def student_reports(folder: Path) -> dict[str, Any]:
     """Reports of a run's student, by stage; nothing where it has none."""
     if not (folder / "student" / "report.json").exists():
         return {}
-    return {name: read_json(folder / name / "report.json") for name in (*STAGES, "score/nature")}
+    return {name: report_of(folder, name) for name in (*STAGES, "score/nature")}
 
 
 def command(config: PublishRun) -> int:

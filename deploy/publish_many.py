@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from deploy.cards import SEVERAL, first_episode, interval, need_same, results, share, with_results
+from deploy.cards import first_episode, interval, need_same, results, share, with_results
 from deploy.compiled import load_compiled
 from deploy.remake import distilling
 from deploy.replay import save_replay
@@ -28,7 +28,7 @@ from rl.command import CONF, launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
 from rl.scores import REFERENCE
 from rl.settings import SettingsError, need
-from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, label, labelled, same_layers, shipped_card
+from rl.stages import CHIP, MODELS, SEVERAL, SHIPPED, STUDENT, TEACHER, find, label, labelled, same_layers, shipped_card
 from rl.statistics import geometric_mean
 
 PROTOCOL = "nature"

@@ -73,10 +73,10 @@ class RealtimeSettings:
     frames_per_picture: int  # emulator frames from one picture to the next
 
     def __post_init__(self) -> None:
-        need(self.seconds >= 0, "play.realtime.seconds", self.seconds, "0 (until stopped) and above")
-        need(self.pictures_per_s >= 1, "play.realtime.pictures_per_s", self.pictures_per_s, "1 and above; try 30")
+        need(self.seconds >= 0, "realtime.seconds", self.seconds, "0 (until stopped) and above")
+        need(self.pictures_per_s >= 1, "realtime.pictures_per_s", self.pictures_per_s, "1 and above; try 30")
         frames = self.frames_per_picture
-        need(frames >= 1, "play.realtime.frames_per_picture", frames, "1 and above; try 2")
+        need(frames >= 1, "realtime.frames_per_picture", frames, "1 and above; try 2")
 
     @property
     def period_s(self) -> float:
@@ -102,7 +102,7 @@ class Turn:
 def pictures_per_step(frames_per_step: int, frames_per_picture: int) -> int:
     """Pictures from one decision to the next; raises SettingsError where that is no whole number."""
     allowed = f"divisors of frames_per_step ({frames_per_step}); try {frames_per_step}"
-    need(frames_per_step % frames_per_picture == 0, "play.realtime.frames_per_picture", frames_per_picture, allowed)
+    need(frames_per_step % frames_per_picture == 0, "realtime.frames_per_picture", frames_per_picture, allowed)
     return frames_per_step // frames_per_picture
 
 

@@ -26,7 +26,7 @@ from deploy.realtime import (
     turns,
 )
 from deploy.replay import Check, Played, Record, Replay, check_thought, differences
-from deploy.reports import model_digests
+from deploy.reports import model_digests, present_digests
 from deploy.screens import Screen
 from rl.games import EnvSettings, ScalarGame, rom_path
 from rl.loop import Player, Step
@@ -256,8 +256,11 @@ def thinker_of(replay: Replay, game: PacedGame, root: str) -> Player | None:
 def present_differences(replay: Replay, root: str) -> list[str]:
     """What is not as it was when the run was recorded, in words."""
     own = replay.played
-    players = [own.player] if own.player in REPEATABLE else []
-    return differences(replay, model_digests(own.game, root, players, own.student), versions(), rom_digest(own.game))
+    if own.player in REPEATABLE:  # it plays again, and its files must be there
+        models = model_digests(own.game, root, [own.player], own.student)
+    else:
+        models = present_digests(own.game, root, own.student)
+    return differences(replay, models, versions(), rom_digest(own.game))
 
 
 def play_again(

@@ -20,6 +20,7 @@ from deploy.screens import Screen
 from deploy.views import open_view
 from rl.command import launch, run, settings
 from rl.files import write_json
+from rl.games import rom_id
 from rl.settings import SettingsError, need
 from rl.stages import MODELS
 
@@ -52,6 +53,8 @@ class ReplayRun:
         """The file; raises SettingsError where it is missing."""
         path = Path(self.replay.file) if self.replay.file else MODELS / self.name / REPLAY
         if not path.exists():
+            if not self.replay.file:
+                rom_id(self.name)  # where there is no such game at all, that is the thing to say
             raise SettingsError(
                 f"replay.file: {path} does not exist; name one that make play wrote, runs/*/play/*/{REPLAY}"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -45,7 +46,7 @@ from rl.frames import Frames, pixels
 from rl.games import ScalarGame, action_meanings
 from rl.loop import Player, RandomPlayer
 from rl.manifest import versions
-from rl.scores import Protocol, Score, episode_return, evaluate, protocol
+from rl.scores import Protocol, Score, episode_return, evaluate, in_words, protocol
 from rl.settings import SettingsError, need
 from rl.stages import INT4, INT8, STUDENT, TEACHER, find, label
 
@@ -336,7 +337,8 @@ def play_missing(job: GameRun, player: str, kept: Score | None) -> Score:
 
 def show(job: GameRun, scores: Mapping[str, Score]) -> None:
     rules = job.rules
-    print(f"{job.name}, protocol {rules.name}: {rules.episodes} episodes each, epsilon {rules.epsilon}, {rules.env}")
+    told = f"{rules.episodes} episodes each, epsilon {rules.epsilon}, {in_words(asdict(rules.env))}"
+    print(f"{job.name}, protocol {rules.name}: {told}")
     print(f"{table(list(scores.values()), scores.get('teacher'))}\nreport: {job.folder / 'report.json'}")
 
 
@@ -362,7 +364,11 @@ def command(config: ScoreRun) -> int:
     if config.runs:
         need_apart(jobs)
     for job in jobs:
-        scores.append(score_game(job))
+        try:
+            scores.append(score_game(job))
+        except KeyboardInterrupt:
+            print("\nstopped; players that were done are kept, the same command goes on", file=sys.stderr)
+            raise
         show(job, scores[-1])
     if len(jobs) > 1:
         show_together(config, jobs, scores)

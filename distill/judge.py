@@ -140,6 +140,9 @@ def report(config: DistillRun, distiller: Distiller) -> dict[str, Any]:
     own = config.distill
     scores = [score(config, spec, game, own.report_episodes, own.eval_episodes) for game in config.games]
     shares = {one.game: share_of(one, of) for one, of in zip(scores, distiller.teachers, strict=True)}
+    path = config.folder / "report.json"
+    before = read_json(path) if path.exists() else {}
+    done = before.get("spec") == spec.digest and before.get("updates") == distiller.update
     facts = {
         "what": "student",
         "games": list(config.games),
@@ -152,10 +155,10 @@ def report(config: DistillRun, distiller: Distiller) -> dict[str, Any]:
         "share_geometric": geometric_mean(list(shares.values())),
         **beside_alone(config, scores),
         "health": made["exam"],
-        "settings": asdict(config),
+        "settings": before["settings"] if done else asdict(config),  # those that it learned by
         "versions": versions(),
     }
-    write_json(config.folder / "report.json", facts)
+    write_json(path, facts)
     return facts
 
 

@@ -36,7 +36,7 @@ SECTIONS = (
 def settings(kind: type[T], tree: Mapping[str, Any]) -> T:
     """A command's settings from its resolved config tree; unknown and missing keys are errors."""
     own = get_type_hints(kind)
-    return build(kind, {k: v for k, v in tree.items() if k in own or k not in SECTIONS}, "config")
+    return build(kind, {k: v for k, v in tree.items() if k in own or k not in SECTIONS}, "")
 
 
 class JobError(Exception):
@@ -144,6 +144,7 @@ class Stop:
         if self.signal:
             raise KeyboardInterrupt
         self.signal = number
+        os.write(2, b"\nstopping after this step or evaluation; a second signal stops at once\n")
 
     def __bool__(self) -> bool:
         return self.signal != 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -34,6 +35,15 @@ def write_whole(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):  # a write to an open file does not know where it was
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def need_place(folder: Path) -> None:
+    """Raise OSError where a folder cannot be made or written: better before the work than after it. Makes nothing."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+    if not os.access(there, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
 
 
 def tidy(folder: Path) -> None:

@@ -202,6 +202,6 @@ def _report(writer: RolloutWriter, wall_s: float) -> dict[str, Any]:
 
 def _sentence(report: dict[str, Any]) -> str:
     returns = report["returns"]
-    score = "no episode ended" if returns is None else f"mean score {returns['mean']:.2f} of {returns['episodes']}"
+    score = "none ended" if returns is None else f"{returns['episodes']} whole, mean score {returns['mean']:.2f}"
     counts = f"{report['decisions']:,} decisions in {report['episodes']} episodes"
     return f"{counts}, {score}, {report['bytes_per_decision']:.0f} bytes a decision"

@@ -157,6 +157,14 @@ class Score:
         return facts | spread | {"human_normalised": self.human_normalised}
 
 
+def in_words(env: Mapping[str, Any]) -> str:
+    """The rules of an env, as fields of EnvSettings, for people."""
+    return (
+        f"sticky {env['sticky']}, up to {env['noop_max'] - 1} no-ops, cap {env['max_frames']:,} frames, "
+        f"{env['frames_per_step']} frames a decision"
+    )
+
+
 def points(score: float) -> str:
     """A score for people: whole points from a thousand on, hundredths below."""
     return f"{score:,.0f}" if abs(score) >= 999.995 else f"{score:.2f}"

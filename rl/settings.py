@@ -21,13 +21,16 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     if not isinstance(values, Mapping):
         raise SettingsError(f"{where}: found {values!r}, must be a group of keys")
     hints = typing.get_type_hints(kind)
-    problems = [*_unknown(values, hints, where), *(f"{where}.{k}: missing" for k in sorted(hints.keys() - values))]
+    problems = [
+        *_unknown(values, hints, where),
+        *(f"{within(where, k)}: missing" for k in sorted(hints.keys() - values)),
+    ]
     made: dict[str, Any] = {}
     for key, hint in hints.items():
         if key not in values:
             continue
         try:
-            made[key] = _value(hint, values[key], f"{where}.{key}")
+            made[key] = _value(hint, values[key], within(where, key))
         except SettingsError as problem:
             problems.append(str(problem))
     if problems:
@@ -35,8 +38,13 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
     return kind(**made)
 
 
+def within(where: str, key: str) -> str:
+    """The name of a key of a group; of the outermost one, which has no name, the key alone."""
+    return f"{where}.{key}" if where else key
+
+
 def _unknown(values: Mapping[str, Any], hints: Mapping[str, Any], where: str) -> list[str]:
-    return [f"{where}.{unknown(key, hints)}" for key in sorted(str(key) for key in values.keys() - hints.keys())]
+    return [within(where, unknown(key, hints)) for key in sorted(str(key) for key in values.keys() - hints.keys())]
 
 
 def unknown(key: str, known: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 TEACHER, STUDENT, CHIP = "teacher/policy.safetensors", "student/student.npz", "chip/chip.npz"
 INT8, INT4 = "int8/int8.npz", "int4/int4.npz"
 CARD = "card.json"  # of a game that ships, beside its files
+SEVERAL = "several.json"  # of a student of several games that ships
 SHIPPED = {
     TEACHER: "teacher.safetensors",
     STUDENT: "student.npz",
@@ -60,7 +61,7 @@ def find(stage: str, name: str, root: str, models: Path = MODELS) -> Path:
             print(f"{stage.split('/')[0]}: {path}")
             return path
     games = labelled(name)
-    _need_games(games)
+    _need_games(games, models)
     makes = _MAKES[stage].format(",".join(games))
     raise SettingsError(f"{stage.split('/')[0]}: neither {own} nor {shipped} exists; run {makes}")
 
@@ -76,12 +77,16 @@ def same_layers(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return {**PLAIN_STUDENT, **one} == {**PLAIN_STUDENT, **other}
 
 
-def _need_games(games: Sequence[str]) -> None:
+def _need_games(games: Sequence[str], models: Path) -> None:
     """A file is missing: where there is no such game at all, that is the thing to say."""
     from rl.games import rom_id  # whoever finds its files needs no emulator for it
 
-    for game in games:
-        rom_id(game)
+    try:
+        for game in games:
+            rom_id(game)
+    except SettingsError as problem:
+        several = ", ".join(sorted(path.parent.name for path in models.glob(f"*/{SEVERAL}")))
+        raise SettingsError(f"{problem}; students of several games that ship: {several or 'none'}") from None
 
 
 def rollouts(name: str, root: str) -> Path:

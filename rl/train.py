@@ -22,7 +22,7 @@ from rl.board import Board, Ticker
 from rl.charts import TRAINING
 from rl.checkpoint import PolicyCheckpoint, load_policy, save_policy
 from rl.command import Stop, launch, only_one, settings
-from rl.files import tidy, write_json
+from rl.files import read_json, tidy, write_json
 from rl.frames import Frames
 from rl.holding import need_room
 from rl.manifest import versions
@@ -160,6 +160,7 @@ def _confirm_kept(trainer: Trainer, folder: Path, own: TeacherSettings) -> None:
     seen = len(kept.training["score"]["returns"])
     if seen >= own.confirm_episodes:
         return
+    print(f"{path}: kept by {seen} episodes, plays {own.confirm_episodes} others first")
     score = trainer.evaluate(own.confirm_episodes, _player(kept), own.eval_episodes)
     print(
         f"{path}: kept for {trainer.best:.1f} by {seen} episodes, is {score.mean:.1f} by {own.confirm_episodes} others"
@@ -175,6 +176,7 @@ def _keep_start(trainer: Trainer, folder: Path, own: TeacherSettings) -> None:
     if policy.digest != trainer.start["policy"]:  # another lies there now
         return
     first = own.eval_episodes if own.confirm_episodes else 0
+    print(f"{own.start}: plays first, to be beaten")
     score = trainer.evaluate(own.confirm_episodes or own.eval_episodes, _player(policy), first)
     print(f"{own.start}: is {score.mean:.1f} by {len(score.returns)} episodes, the first to be beaten")
     _set_best(trainer, policy, score, folder / "policy.safetensors")
@@ -204,6 +206,9 @@ def report(config: TeacherRun, trainer: Trainer, folder: Path) -> dict[str, Any]
     own = config.teacher
     first = own.eval_episodes + own.confirm_episodes  # none that chose it
     score = trainer.evaluate(own.report_episodes, _player(policy), first)
+    path = folder / "report.json"
+    before = read_json(path) if path.exists() else {}
+    done = before.get("policy") == policy.digest and before.get("frames") == trainer.frames
     facts = {
         "what": "teacher",
         "game": config.name,
@@ -213,11 +218,11 @@ def report(config: TeacherRun, trainer: Trainer, folder: Path) -> dict[str, Any]
         "processes": trainer.team.size,
         "wall_s": trainer.wall_s,
         "score": score.to_json(),
-        "settings": asdict(config),
+        "settings": before["settings"] if done else asdict(config),  # those that it learned by
         "versions": versions(),
     }
     facts |= {"start": trainer.start} if trainer.start else {}
-    write_json(folder / "report.json", facts)
+    write_json(path, facts)
     return facts
 
 

@@ -134,7 +134,10 @@ def rate_at(frames: int, own: TeacherSettings) -> float:
 def load_start(config: TeacherRun, actions: tuple[str, ...]) -> PolicyCheckpoint:
     """The policy that a run begins as. Raises SettingsError unless it sees, does and is shaped as what will learn."""
     own, where = config.teacher, f"teacher.start: {config.teacher.start}"
-    policy = load_policy(Path(str(own.start)))
+    path = Path(str(own.start))
+    if not path.exists():
+        raise SettingsError(f"{where} does not exist; name a policy, models/GAME/teacher.safetensors")
+    policy = load_policy(path)
     policy.require(config.name, actions, where)
     apart = [name for name in PREPROCESSING if getattr(policy.env, name) != getattr(config.env, name)]
     if policy.network != own.network:

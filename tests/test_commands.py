@@ -22,7 +22,10 @@ from deploy.realtime import RealtimeSettings
 from deploy.spec import save_spec
 from rl.checkpoint import save_policy
 from rl.command import run
-from rl.stages import CHIP, STUDENT, TEACHER
+from rl.files import write_json
+from rl.loop import RandomPlayer
+from rl.settings import SettingsError
+from rl.stages import CHIP, STUDENT, TEACHER, find
 
 WEB = WebSettings("127.0.0.1", 0, exposed=False, token=None, browser=False)
 
@@ -257,6 +260,29 @@ def test_an_unknown_game_is_named_with_the_nearest_and_leaves_nothing(command, c
     assert files_in(root) == before
 
 
+def test_students_of_several_games_that_ship_are_named_where_there_is_no_such_game(root, tmp_path):
+    write_json(tmp_path / "models/Pong-Breakout/several.json", {})
+    with pytest.raises(SettingsError, match=r"'Tne', no such game .*; students of .* that ship: Pong-Breakout$"):
+        find(STUDENT, "Tne", str(root), tmp_path / "models")
+
+
+def test_a_root_that_can_hold_nothing_is_said_before_the_game_begins(root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(play, "play_realtime", None)
+    monkeypatch.setattr(play, "make_player", lambda *own: RandomPlayer(6, 1))
+    (tmp_path / "file").write_text("")
+    assert "Not a directory" in said(capsys, play.command, a_play(tmp_path / "file", "random"))
+
+
+def test_scoring_that_is_stopped_says_what_is_kept(root, capsys, monkeypatch):
+    def stopped(job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(score, "score_game", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        score.command(a_score(root))
+    assert "players that were done are kept, the same command goes on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "config", "gone", "message"),
     [
@@ -404,7 +430,7 @@ def test_an_unknown_name_is_told_with_those_that_there_are(changes, message, roo
 
 
 def test_pictures_that_do_not_fill_a_step_are_refused_before_anything_opens(root):
-    with pytest.raises(ValueError, match=r"^play\.realtime\.frames_per_picture: found 3, allowed divisors of "):
+    with pytest.raises(ValueError, match=r"^realtime\.frames_per_picture: found 3, allowed divisors of "):
         a_play(root, frames_per_picture=3)
 
 

@@ -203,7 +203,7 @@ def test_a_mistyped_key_in_a_game_file_is_named_with_the_nearest_one(tmp_path):
     conf = copied(tmp_path)
     (conf / "game" / "Zaxxon.yaml").write_text("# @package _global_\nteacher:\n  train_framez: 5\n")
     tree, _ = composed("teacher", "game=Zaxxon", conf=conf)
-    message = r"^config\.teacher\.train_framez: unknown key; did you mean train_frames\?$"
+    message = r"^teacher\.train_framez: unknown key; did you mean train_frames\?$"
     with pytest.raises(SettingsError, match=message):
         settings(TeacherRun, tree)
 
@@ -213,13 +213,13 @@ def test_a_mistyped_section_in_a_game_file_is_an_error_of_every_command(root, tm
     conf = copied(tmp_path)
     (conf / "game" / "Zaxxon.yaml").write_text("# @package _global_\nteachr:\n  train_frames: 5\n")
     tree, _ = composed(root, "game=Zaxxon", conf=conf)
-    with pytest.raises(SettingsError, match=r"^config\.teachr: unknown key; (allowed|did you mean)"):
+    with pytest.raises(SettingsError, match=r"^teachr: unknown key; (allowed|did you mean)"):
         settings(KINDS[root][0], tree)
 
 
 def test_a_value_of_the_wrong_type_is_named():
     tree, _ = composed("play", "play.realtime.seconds=soon")
-    with pytest.raises(SettingsError, match=r"^config\.play\.realtime\.seconds: found 'soon', must be of type float$"):
+    with pytest.raises(SettingsError, match=r"^play\.realtime\.seconds: found 'soon', must be of type float$"):
         settings(PlayRun, tree)
 
 
@@ -243,7 +243,7 @@ def refusal(capsys, root, argument):
         (
             "play",
             "+play.foo=1",
-            "config.play.foo: unknown key; allowed chip, player, realtime, save, seed, student, view, web",
+            "play.foo: unknown key; allowed chip, player, realtime, save, seed, student, view, web",
         ),
         ("play", "env.stiky=0.1", "env.stiky: unknown key; did you mean sticky?"),
         ("play", "bogus", "Error parsing override 'bogus'; missing EQUAL at '<EOF>'"),

@@ -100,8 +100,10 @@ def test_a_finished_run_is_not_run_again(root):
     config = tiny_run(root, mode="offline")
     command(config, "")
     before, count = digest(config), len(lines(config))
-    assert command(config, "") == 0
+    told = json.loads((config.folder / "report.json").read_text())["settings"]
+    assert command(replace(config, distill=replace(config.distill, learning_rate=0.5)), "") == 0
     assert digest(config) == before and len(lines(config)) == count
+    assert json.loads((config.folder / "report.json").read_text())["settings"] == told, "it learned by none of these"
 
 
 def test_a_run_goes_on_where_it_stopped(root):

@@ -146,6 +146,15 @@ def test_a_bound_is_what_no_run_exceeds(tmp_path: Path, capsys: Any) -> None:
         assert most["link"]["spikes"] > ran["link"]["spikes"] > 0
 
 
+def test_a_file_that_is_not_there_and_a_folder_that_cannot_be_are_said_at_once(tmp_path: Path, capsys: Any) -> None:
+    assert run(tmp_path / "nothing.npz", "--out", tmp_path / "out") == 1
+    assert "nothing.npz does not exist; name a chip or a graph" in capsys.readouterr().err
+    save_compiled(compile_spec(SPECS["conv_net"](), TINY4, seed=1), tmp_path / "chip.npz")
+    assert run(tmp_path / "chip.npz", "--out", tmp_path / "chip.npz" / "out") == 1
+    told = capsys.readouterr()
+    assert "Not a directory" in told.err and not told.out
+
+
 def test_the_command_writes_pictures_tables_and_a_report(tmp_path: Path, capsys: Any) -> None:
     made = compile_spec(SPECS["conv_net"](), TINY4, seed=1)
     save_compiled(made, tmp_path / "chip.npz")

@@ -42,7 +42,8 @@ def need_equal(found, whole):
 
 
 def test_two_processes_give_the_update_of_the_whole(tmp_path):
-    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    own = ["--nproc-per-node", "2", "--log-dir", str(tmp_path / "logs")]
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", *own]
     env = os.environ | {"PYTHONPATH": str(ROOM), "OMP_NUM_THREADS": "1"}
     subprocess.run([*line, str(ROOM / "tests" / "student_job.py"), str(tmp_path)], cwd=ROOM, env=env, check=True)
     whole = one_update(lessons(), 1)

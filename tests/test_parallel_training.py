@@ -25,10 +25,10 @@ ROOM = Path(__file__).resolve().parents[1]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def begun(*arguments):
-    """torchrun with two processes."""
+def begun(logs, *arguments):
+    """torchrun with two processes, what it keeps of them in `logs`."""
     env = os.environ | {"PYTHONPATH": str(ROOM), "OMP_NUM_THREADS": "1"}
-    line = [*TORCHRUN, *map(str, arguments)]
+    line = [*TORCHRUN, "--log-dir", str(logs), *map(str, arguments)]
     return subprocess.Popen(line, cwd=ROOM, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -36,7 +36,7 @@ def begun(*arguments):
 def seen(tmp_path_factory):
     """What each of two processes saw."""
     out = tmp_path_factory.mktemp("team")
-    job = begun(ROOM / "tests" / "parallel_job.py", out)
+    job = begun(out / "logs", ROOM / "tests" / "parallel_job.py", out)
     text = job.communicate(timeout=120)[0]
     assert job.returncode == 0, text
     return [dict(np.load(out / f"seen-{rank}.npz", allow_pickle=True)) for rank in range(2)]
@@ -118,7 +118,7 @@ def finished(job, timeout_s=600):
 @pytest.mark.slow
 def test_a_team_is_stopped_by_one_signal_goes_on_and_reports(tmp_path):
     whole = [*RUN, f"root={tmp_path}", "teacher.train_frames=60_000", "teacher.checkpoint_s=0.5"]
-    job = begun(*whole)
+    job = begun(tmp_path / "logs", *whole)
     folder = tmp_path / "Pong" / "teacher"
     end_s = time.monotonic() + 120
     while not (folder / "rank-1" / "state" / "state-000002.safetensors").exists():
@@ -129,7 +129,7 @@ def test_a_team_is_stopped_by_one_signal_goes_on_and_reports(tmp_path):
     code, text = finished(job)
     assert code != 0
     assert "the same command goes on" in text
-    code, text = finished(begun(*whole))
+    code, text = finished(begun(tmp_path / "logs", *whole))
     assert code == 0, text
     assert "going on at" in text
     facts = json.loads((folder / "report.json").read_text())

@@ -11,7 +11,7 @@ from run_cases import ACTIONS, small_teacher
 from deploy import publish_many
 from deploy.build import BuildRun, ChipSettings
 from deploy.build import command as build
-from deploy.cards import END, SEVERAL, START
+from deploy.cards import END, START
 from deploy.players import make_player
 from deploy.publish_many import PublishManyRun, alone_of, command, gain, geometric
 from deploy.reports import model_digests
@@ -20,7 +20,7 @@ from rl.checkpoint import save_policy
 from rl.files import read_json, write_json
 from rl.scores import Score, protocol
 from rl.settings import SettingsError
-from rl.stages import CARD, CHIP, STUDENT, TEACHER, TEN, label, labelled
+from rl.stages import CARD, CHIP, SEVERAL, STUDENT, TEACHER, TEN, label, labelled
 
 GAMES = ("Pong", "Breakout")
 MEANS = {"Pong": {"teacher": 19.3, "chip": -0.7}, "Breakout": {"teacher": 101.7, "chip": 51.7}}

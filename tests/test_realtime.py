@@ -205,7 +205,7 @@ def test_a_player_without_thoughts_shows_none() -> None:
 
 def test_a_step_must_be_a_whole_number_of_pictures() -> None:
     stage = Stage()
-    message = r"^play\.realtime\.frames_per_picture: found 3, allowed divisors of frames_per_step \(4\); try 4$"
+    message = r"^realtime\.frames_per_picture: found 3, allowed divisors of frames_per_step \(4\); try 4$"
     with pytest.raises(SettingsError, match=message):
         stage.run(pictures=1, frames_per_picture=3)
     assert stage.tape == []
@@ -214,9 +214,9 @@ def test_a_step_must_be_a_whole_number_of_pictures() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ((-1.0, 30, 2), r"^play\.realtime\.seconds: found -1\.0, allowed 0 \(until stopped\) and above$"),
-        ((1.0, 0, 2), r"^play\.realtime\.pictures_per_s: found 0, allowed 1 and above; try 30$"),
-        ((1.0, 30, 0), r"^play\.realtime\.frames_per_picture: found 0, allowed 1 and above; try 2$"),
+        ((-1.0, 30, 2), r"^realtime\.seconds: found -1\.0, allowed 0 \(until stopped\) and above$"),
+        ((1.0, 0, 2), r"^realtime\.pictures_per_s: found 0, allowed 1 and above; try 30$"),
+        ((1.0, 30, 0), r"^realtime\.frames_per_picture: found 0, allowed 1 and above; try 2$"),
     ],
 )
 def test_settings_outside_their_range_are_refused(values: tuple[float, int, int], message: str) -> None:

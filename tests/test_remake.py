@@ -8,14 +8,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from deploy import publish_many
-from deploy.cards import SEVERAL
 from deploy.publish import commands, composed
 from deploy.remake import ELSEWHERE, arguments, distilling, fine_tuning, teaching
 from deploy.student_card import trainings
 from rl.command import CONF
 from rl.files import read_json
 from rl.gather import leaves
-from rl.stages import MODELS, labelled
+from rl.stages import MODELS, SEVERAL, labelled
 
 SAID = ["distill.mode=offline", "distill.shift=3", "distill.updates=12000"]
 

@@ -28,13 +28,23 @@ from deploy.replay import (
     save_replay,
     thought_sum,
 )
-from deploy.replaying import RecordedGame, Reel, check_replay, env_of, played_with, record_episode, thinker_of
+from deploy.replaying import (
+    RecordedGame,
+    Reel,
+    check_replay,
+    env_of,
+    played_with,
+    present_differences,
+    record_episode,
+    thinker_of,
+)
+from deploy.reports import present_digests
 from deploy.rerun import ReplayRun, ReplaySettings
 from deploy.spec import Head
 from rl.games import ScalarGame
 from rl.loop import RandomPlayer
 from rl.settings import SettingsError
-from rl.stages import CHIP, MODELS
+from rl.stages import CHIP, MODELS, TEACHER
 
 SHORT = dataclasses.replace(ENV, max_frames=68, sticky=0.25)  # 17 decisions an episode
 
@@ -312,9 +322,20 @@ def test_a_random_run_is_said_to_be_actions_alone(run_root, capsys):
     assert "pictures and scores; why random chose so is not recorded" in capsys.readouterr().out
 
 
+def test_a_teachers_replay_needs_no_teacher_and_tells_whether_it_is_the_same(replay, run_root):
+    there = present_digests("Pong", str(run_root))
+    own = dataclasses.replace(replay.played, player="teacher", models={TEACHER: there[TEACHER]})
+    made = dataclasses.replace(replay, played=own)
+    assert present_differences(made, str(run_root)) == []
+    (run_root / "Pong" / TEACHER).unlink()
+    assert present_differences(made, str(run_root)) == [f"{TEACHER}: recorded with {there[TEACHER][:12]}, here none"]
+
+
 def test_a_missing_file_a_strange_view_and_other_actions_are_refused(replay, run_root):
     with pytest.raises(SettingsError, match=r"^replay.file: .*nope.npz does not exist; name one that make play wrote"):
         rerun.command(a_rerun(run_root, run_root / "nope.npz"))
+    with pytest.raises(SettingsError, match=r"^game: found 'Pogn', no such game .* did you mean .*Pong"):
+        _ = dataclasses.replace(a_rerun(run_root, ""), name="Pogn").path
     with pytest.raises(SettingsError, match=r"^replay.view: found 'film', allowed auto, window, terminal, video, none"):
         a_rerun(run_root, "r.npz", "film")
     other = dataclasses.replace(replay, played=dataclasses.replace(replay.played, actions=(*PONG, "UP")))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 
 from rl import files, memory
-from rl.files import FormatError, digest, plain, read_json, tidy, write_json, write_whole
+from rl.files import FormatError, digest, need_place, plain, read_json, tidy, write_json, write_whole
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -39,6 +40,20 @@ def test_what_a_kill_left_is_removed_and_nothing_else(tmp_path):
         write_whole(tmp_path / name, b"")
     tidy(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["a", "b.part"]
+
+
+def test_a_place_is_good_where_a_folder_can_be_made_and_nothing_is_made(tmp_path, monkeypatch):
+    need_place(tmp_path / "a" / "b")
+    need_place(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    need_place(Path("a/b"))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match=r"Not a directory: .*file"):
+        need_place(tmp_path / "file" / "b" / "c")
+    monkeypatch.setattr("os.access", lambda path, how: False)
+    with pytest.raises(PermissionError, match=r"Permission denied"):
+        need_place(tmp_path / "a")
 
 
 def test_json_comes_back_equal(tmp_path):

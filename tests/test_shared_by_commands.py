@@ -70,13 +70,14 @@ def test_games_may_be_named_as_for_make(typed, taken):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_noted_and_the_second_ends_at_once(number):
+def test_a_signal_is_noted_and_answered_and_the_second_ends_at_once(number, capfd):
     before = signal.getsignal(number)
     stop = Stop()
     try:
         assert (bool(stop), stop.status()) == (False, 0)
         signal.raise_signal(number)
         assert (bool(stop), stop.status()) == (True, 128 + number)
+        assert "stopping after this step or evaluation; a second signal stops at once" in capfd.readouterr().err
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(number)
     finally:

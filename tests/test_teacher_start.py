@@ -103,6 +103,11 @@ def test_what_it_began_as_is_kept_until_it_is_beaten(tmp_path, capsys):
         told = report(teacher(tmp_path), made, tmp_path)
         assert told["start"] == {"policy": policy().digest, "frames": 700}
         assert (told["policy_frames"], told["frames"]) == (700, 400)
+        again = teacher(tmp_path, epsilon_final=0.5)
+        kept = report(again, made, tmp_path)["settings"]["teacher"]
+        assert kept["epsilon_final"] == told["settings"]["teacher"]["epsilon_final"] != 0.5, (
+            "it learned by none of these"
+        )
     assert made.policy(made.evaluate(1)).training["start"] == told["start"]
     made.close()
 
@@ -126,6 +131,8 @@ def test_a_policy_that_does_not_fit_is_refused(tmp_path, changes, message):
 
 
 def test_a_file_that_is_none_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match=r"teacher\.start: .*start\.safetensors does not exist; name a policy"):
+        Trainer(teacher(tmp_path, start=str(tmp_path / "start.safetensors")), tmp_path)
     (tmp_path / "start.safetensors").write_bytes(b"nothing")
     with pytest.raises(FormatError, match=r"start\.safetensors: field header: not a readable file"):
         Trainer(teacher(tmp_path, start=str(tmp_path / "start.safetensors")), tmp_path)
