@@ -28,7 +28,7 @@ from deploy.integer_card import (
     own_integers,
     player_of,
 )
-from deploy.remake import distilling, finetuning, teaching
+from deploy.remake import distilling, finetuning, remembered, teaching
 from deploy.replay import save_replay
 from deploy.replaying import REPLAY
 from deploy.student_card import (
@@ -147,6 +147,7 @@ def scores_of(reports: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, An
             yield player, facts
 
 
+@remembered
 def composed(stage: str, *named: str) -> dict[str, Any]:
     """The settings of a stage as conf/ has them, where `named` is said beside."""
     opened = GlobalHydra.instance().is_initialized()  # as it is where the command itself was begun by hydra

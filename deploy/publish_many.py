@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from deploy.cards import first_episode, interval, need_same, results, share, with_results
 from deploy.compiled import load_compiled
-from deploy.remake import distilling
+from deploy.remake import distilling, remembered
 from deploy.replay import save_replay
 from deploy.spec import load_spec
 from deploy.student_card import behind, kept_of, trainings
@@ -116,6 +116,7 @@ def recorded(config: PublishManyRun, game: str, student: Mapping[str, Any]) -> i
     return int(facts["decisions"]) if same else None
 
 
+@remembered
 def composed(stage: str, *named: str) -> dict[str, Any]:
     """As in deploy/publish.py: commands know nothing of each other, and nothing else of hydra."""
     opened = GlobalHydra.instance().is_initialized()  # as it is where the command itself was begun by hydra

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,17 @@ def _typed(value: Any) -> str:
     if isinstance(value, list) and value and all(isinstance(own, str) for own in value):
         return f"[{','.join(value)}]"
     return json.dumps(value, separators=(",", ":"))
+
+
+def remembered(composed: Composed) -> Composed:
+    """Ask once for the same settings: conf/ stays as it is while a command runs, and cards ask a dozen times."""
+    known = cache(lambda stage, named: composed(stage, *named))
+
+    @wraps(composed)
+    def again(stage: str, *named: str) -> dict[str, Any]:
+        return copy.deepcopy(known(stage, named))
+
+    return again
 
 
 def teaching(game: str, found: Mapping[str, Any], composed: Composed) -> str:

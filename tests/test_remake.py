@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from deploy import publish_many
 from deploy.publish import commands, composed
-from deploy.remake import ELSEWHERE, arguments, distilling, fine_tuning, teaching
+from deploy.remake import ELSEWHERE, arguments, distilling, fine_tuning, remembered, teaching
 from deploy.student_card import trainings
 from rl.command import CONF
 from rl.files import read_json
@@ -139,4 +139,17 @@ def test_students_have_names_apart():
 def test_conf_is_read_alike_where_hydra_has_begun_the_command():
     plain = composed("distill", "games=[Pong]")
     with initialize_config_dir(str(CONF), version_base=None):
-        assert composed("distill", "games=[Pong]") == plain
+        assert composed.__wrapped__("distill", "games=[Pong]") == plain
+
+
+def test_what_is_remembered_is_asked_once_and_not_met_changed():
+    asked = []
+
+    def stage_of(stage, *named):
+        asked.append((stage, *named))
+        return {"named": list(named)}
+
+    told = remembered(stage_of)
+    told("a", "b")["named"].append("c")
+    assert told("a", "b") == {"named": ["b"]} and told("a") == {"named": []}
+    assert asked == [("a", "b"), ("a",)]
