@@ -18,12 +18,11 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from bench.ablation import carry_out
 from bench.lines import Line, drawn
 from bench.report import FOLDER, write_report
+from deploy.cards import table as markdown
 from rl.files import write_whole
 from rl.statistics import estimate, mean
 
@@ -145,11 +144,11 @@ def result(part: str, variant: str, run: Run) -> dict[str, Any]:
     }
 
 
-def table(part: str, rows: Sequence[dict[str, Any]]) -> Table:
-    """A line a variant: share of the teacher by game, all games with their interval over seeds, agreement, cost."""
+def table(part: str, rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown, a line a variant: share of the teacher by game, all games with their interval over seeds, cost."""
     games = sorted({row["game"] for row in rows})
     heads = ("all games (95 % over seeds)", "agreement", "cores, plain rule", "processor minutes", "seeds")
-    shown = Table(part, *games, *heads, title=f"{part}: share of the teacher above random play")
+    shown = [(part, *games, *heads)]
     for variant in PARTS[part]:
         own = [row for row in rows if row["variant"] == variant]
         if not own:
@@ -158,18 +157,22 @@ def table(part: str, rows: Sequence[dict[str, Any]]) -> Table:
         cells = [f"{fmean(shares):.3f}" if shares else "" for shares in by_game]
         rest = fmean(row["agreement"] for row in own), fmean(row["cores"] for row in own)
         minutes, seeds = fmean(row["cpu_s"] for row in own) / 60, len({row["seed"] for row in own})
-        shown.add_row(variant, *cells, interval(own), f"{rest[0]:.4f}", f"{rest[1]:,.0f}", f"{minutes:.1f}", str(seeds))
-    return shown
+        shown.append(
+            (variant, *cells, interval(own), f"{rest[0]:.4f}", f"{rest[1]:,.0f}", f"{minutes:.1f}", str(seeds))
+        )
+    return markdown(shown)
 
 
 def interval(rows: Sequence[dict[str, Any]]) -> str:
-    """Mean share over the games that every seed has, seeds resampled."""
+    """Mean share over the games that every seed has, seeds resampled; of one seed there is no interval."""
     seeds, games = sorted({row["seed"] for row in rows}), sorted({row["game"] for row in rows})
     shares = {(row["seed"], row["game"]): row["share"] for row in rows}
     whole = [[shares[seed, game] for game in games] for seed in seeds if all((seed, game) in shares for game in games)]
     if not whole:
         return "-"
     found = estimate(mean, np.array(whole))
+    if len(whole) == 1:
+        return f"{found.value:.3f}"
     return f"{found.value:.3f} ({found.low:.3f} .. {found.high:.3f})"
 
 
@@ -210,8 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for part in own.parts:
         mine = [row for row in rows if row["part"] == part]
         write_whole(own.folder / f"student_ablation-{part}.svg", picture(part, mine).encode())
-        Console().print(table(part, mine))
-    Console().print(f"written to {path}, curves beside it")
+    tables = "\n\n".join(table(part, [row for row in rows if row["part"] == part]) for part in own.parts)
+    write_whole(own.folder / "student_ablation.md", f"{tables}\n".encode())
+    print(tables, f"written to {path}, tables and curves beside it", sep="\n\n")
 
 
 if __name__ == "__main__":
