@@ -210,10 +210,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     done = [(part, *pair) for part in PARTS for pair in runs(part) if (pair[1].folder / "report.json").exists()]
     rows = [result(*one) for one in done]
     path = write_report("student_ablation", rows, {"updates": own.updates}, own.folder)
-    for part in own.parts:
-        mine = [row for row in rows if row["part"] == part]
+    by_part = {part: [row for row in rows if row["part"] == part] for part in own.parts}
+    for part, mine in by_part.items():
         write_whole(own.folder / f"student_ablation-{part}.svg", picture(part, mine).encode())
-    tables = "\n\n".join(table(part, [row for row in rows if row["part"] == part]) for part in own.parts)
+    tables = "\n\n".join(table(*one) for one in by_part.items())
     write_whole(own.folder / "student_ablation.md", f"{tables}\n".encode())
     print(tables, f"written to {path}, tables and curves beside it", sep="\n\n")
 

@@ -11,9 +11,9 @@ from deploy.integer_spec import load_integers
 from deploy.remake import Composed, fine_tuning
 from deploy.reports import of_teacher
 from deploy.student_card import need_same_rules
-from rl.files import digest, read_json
+from rl.files import digest
 from rl.settings import SettingsError
-from rl.stages import INT4, INT8
+from rl.stages import INT4, INT8, report_of
 
 INTEGERS = (INT8, INT4)
 KEPT = ("bits", "spec", "bytes", "multiply_adds", "updates", "wall_s", "settings")
@@ -26,14 +26,14 @@ def player_of(stage: str) -> str:
 
 def own_integers(run_folder: Path) -> tuple[str, ...]:
     """Integers that a run has made and scored; what ships may have been scored in their place, and is not its own."""
-    models = read_json(run_folder / "score" / "nature" / "report.json")["models"]
+    models = report_of(run_folder, "score/nature")["models"]
     return tuple(stage for stage in INTEGERS if stage in models and (run_folder / stage).exists())
 
 
 def integer_reports(run_folder: Path, stages: Iterable[str]) -> dict[str, Any]:
     """Reports of the fine-tuning of integers, by player."""
     players = map(player_of, stages)
-    return {player: read_json(run_folder / player / "report.json") for player in players}
+    return {player: report_of(run_folder, player) for player in players}
 
 
 def identities(run_folder: Path, reports: Mapping[str, Any], teacher: str) -> dict[str, tuple[str, str]]:
@@ -63,7 +63,7 @@ def joined(card: Mapping[str, Any], run_folder: Path, keep: tuple[str, ...]) -> 
 
     Raises SettingsError where they are of another teacher, or were scored by other rules.
     """
-    score = read_json(run_folder / "score" / "nature" / "report.json")
+    score = report_of(run_folder, "score/nature")
     reports = {"score/nature": score, **integer_reports(run_folder, own_integers(run_folder))}
     if len(reports) == 1:
         raise SettingsError(

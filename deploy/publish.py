@@ -45,10 +45,9 @@ from rl.command import CONF, launch, run, settings
 from rl.files import read_json, write_json, write_whole
 from rl.scores import in_words, points
 from rl.settings import SettingsError
-from rl.stages import CARD, CHIP, MODELS, SHIPPED, STUDENT, TEACHER, shipped_card
+from rl.stages import CARD, CHIP, MODELS, SHIPPED, STUDENT, TEACHER, report_of, shipped_card
 
 ALWAYS = ("teacher", "score/nature")
-MAKES = {"teacher": "teacher", "rollouts": "rollouts", "student": "distill", "chip": "compile", "score/nature": "score"}
 LEARNT = ("policy", "policy_frames", "frames", "wall_s", "settings", "start")  # the last if it began as another
 SCORES = ("mean", "low", "high", "median", "std", "human_normalised", "of_teacher", "returns")
 
@@ -92,14 +91,6 @@ def reports_of(run_folder: Path) -> dict[str, Any]:
     found = {name: report_of(run_folder, name) for name in (*ALWAYS, *(STAGES if done else ()))}
     scored = found["score/nature"]["models"]
     return found | integer_reports(run_folder, (stage for stage in INTEGERS if stage in scored))
-
-
-def report_of(run_folder: Path, stage: str) -> dict[str, Any]:
-    """What a stage of a run left when it was done; raises SettingsError where it is not."""
-    path = run_folder / stage / "report.json"
-    if not path.exists():
-        raise SettingsError(f"{path} does not exist; finish make {MAKES[stage]} GAME={run_folder.name} first")
-    return read_json(path)
 
 
 def shipping(reports: Mapping[str, Any]) -> tuple[str, ...]:
@@ -242,13 +233,12 @@ def publish_parts(config: PublishRun, folder: Path, target: Path) -> dict[str, A
 
     All is checked before the first file is replaced.
     """
-    facts, reports = read_json(target / CARD), student_reports(folder)
-    made = (*((STUDENT, CHIP) if reports else ()), *own_integers(folder))
+    facts, reports, integers = read_json(target / CARD), student_reports(folder), own_integers(folder)
     if reports:
         facts = with_student(facts, folder, reports, SCORES)
-    if not reports or own_integers(folder):
+    if integers or not reports:
         facts = joined(facts, folder, SCORES)
-    for stage in made:
+    for stage in (*((STUDENT, CHIP) if reports else ()), *integers):
         write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
     if reports:
         facts = with_replay(config, facts, reports, target)

@@ -28,7 +28,20 @@ from rl.command import CONF, launch, run, settings
 from rl.files import digest, read_json, write_json, write_whole
 from rl.scores import REFERENCE
 from rl.settings import SettingsError, need
-from rl.stages import CHIP, MODELS, SEVERAL, SHIPPED, STUDENT, TEACHER, find, label, labelled, same_layers, shipped_card
+from rl.stages import (
+    CHIP,
+    MODELS,
+    SEVERAL,
+    SHIPPED,
+    STUDENT,
+    TEACHER,
+    find,
+    label,
+    labelled,
+    report_of,
+    same_layers,
+    shipped_card,
+)
 from rl.statistics import geometric_mean
 
 PROTOCOL = "nature"
@@ -221,8 +234,8 @@ def command(config: PublishManyRun) -> int:
         raise SettingsError(f"root: found {config.root}, a smoke run; what ships must come from a whole one")
     folder, name = config.folder, label(config.games)
     target = MODELS / name
-    reports = {stage: read_json(folder / stage / "report.json") for stage in ("student", "chip")}
-    scores = {game: read_json(folder / "score" / PROTOCOL / game / "report.json") for game in config.games}
+    reports = {stage: report_of(folder, stage) for stage in ("student", "chip")}
+    scores = {game: report_of(folder, f"score/{PROTOCOL}/{game}") for game in config.games}
     need_whole(config, reports, scores)
     for stage in (STUDENT, CHIP):
         write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())

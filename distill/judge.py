@@ -134,14 +134,13 @@ def origin(config: DistillRun, distiller: Distiller, told: dict[str, float]) -> 
 def report(config: DistillRun, distiller: Distiller) -> dict[str, Any]:
     """Score the spec that was kept, by episodes that did not choose it; beside teachers and one-game students."""
     spec, made = load_spec(config.folder / "student.npz")
-    if "finetuned_from" in made:  # and its report stands beside it: it learned on by play, by other episodes
-        told: dict[str, Any] = read_json(config.folder / "report.json")
-        return told
+    path = config.folder / "report.json"
+    before: dict[str, Any] = read_json(path) if path.exists() else {}
+    if before and "finetuned_from" in made:  # it learned on by play and was scored then, by other episodes
+        return before
     own = config.distill
     scores = [score(config, spec, game, own.report_episodes, own.eval_episodes) for game in config.games]
     shares = {one.game: share_of(one, of) for one, of in zip(scores, distiller.teachers, strict=True)}
-    path = config.folder / "report.json"
-    before = read_json(path) if path.exists() else {}
     done = before.get("spec") == spec.digest and before.get("updates") == distiller.update
     facts = {
         "what": "student",

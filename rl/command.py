@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar, get_type_hints
@@ -144,7 +144,8 @@ class Stop:
         if self.signal:
             raise KeyboardInterrupt
         self.signal = number
-        os.write(2, b"\nstopping after this step or evaluation; a second signal stops at once\n")
+        with suppress(OSError):  # the terminal may be gone, and the run is saved all the same
+            os.write(2, b"\nstopping after this step or evaluation; a second signal stops at once\n")
 
     def __bool__(self) -> bool:
         return self.signal != 0

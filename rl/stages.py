@@ -23,11 +23,13 @@ SHIPPED = {
     INT4: "int4.npz",
 }
 _MAKES = {
-    TEACHER: "make teacher GAME={0}",
-    STUDENT: "make distill GAMES={0}",
-    CHIP: "make compile GAMES={0}",
-    INT8: "make integers GAME={0} BITS=8",
-    INT4: "make integers GAME={0} BITS=4",
+    "teacher": "make teacher GAME={0}",
+    "rollouts": "make rollouts GAME={0}",
+    "student": "make distill GAMES={0}",
+    "chip": "make compile GAMES={0}",
+    "int8": "make integers GAME={0} BITS=8",
+    "int4": "make integers GAME={0} BITS=4",
+    "score": "make score GAMES={0}",
 }
 
 
@@ -60,10 +62,21 @@ def find(stage: str, name: str, root: str, models: Path = MODELS) -> Path:
         if path.exists():
             print(f"{stage.split('/')[0]}: {path}")
             return path
-    games = labelled(name)
-    _need_games(games, models)
-    makes = _MAKES[stage].format(",".join(games))
-    raise SettingsError(f"{stage.split('/')[0]}: neither {own} nor {shipped} exists; run {makes}")
+    _need_games(labelled(name), models)
+    raise SettingsError(f"{stage.split('/')[0]}: neither {own} nor {shipped} exists; run {_makes(stage, name)}")
+
+
+def report_of(folder: Path, stage: str) -> dict[str, Any]:
+    """What a stage of a run, of one game or several, left when it was done; raises SettingsError where it is not."""
+    path = folder / stage / "report.json"
+    if not path.exists():
+        raise SettingsError(f"{path} does not exist; finish {_makes(stage, folder.name)} first")
+    return read_json(path)
+
+
+def _makes(stage: str, name: str) -> str:
+    """The command that does a stage for the games of a folder's name."""
+    return _MAKES[stage.split("/")[0]].format(",".join(labelled(name)))
 
 
 def shipped_card(name: str, models: Path = MODELS) -> dict[str, Any]:
@@ -93,5 +106,5 @@ def rollouts(name: str, root: str) -> Path:
     """The dataset folder of a game."""
     folder = Path(root) / name / "rollouts"
     if not (folder / "manifest.json").exists():
-        raise SettingsError(f"rollouts: {folder} holds no dataset; run make rollouts GAME={name}")
+        raise SettingsError(f"rollouts: {folder} holds no dataset; run {_makes('rollouts', name)}")
     return folder

@@ -426,7 +426,7 @@ def test_a_run_without_a_teacher_and_without_integers_has_nothing_to_ship(run_fo
 
 def test_a_missing_report_is_named(run_folder):
     (run_folder / "score/nature/report.json").unlink()
-    with pytest.raises(SettingsError, match=r"nature/report\.json does not exist; finish make score GAME=Pong first"):
+    with pytest.raises(SettingsError, match=r"nature/report\.json does not exist; finish make score GAMES=Pong first"):
         command(publish_run(run_folder))
 
 

@@ -85,6 +85,19 @@ def test_a_signal_is_noted_and_answered_and_the_second_ends_at_once(number, capf
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_is_noted_though_nobody_can_be_told(monkeypatch):
+    def gone(fd, text):
+        raise OSError("nobody listens")
+
+    monkeypatch.setattr("os.write", gone)
+    stop = Stop()
+    try:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+    finally:
+        stop.restore()
+
+
 def test_a_folder_is_held_by_one_and_free_again_afterwards(tmp_path):
     folder = tmp_path / "new" / "run"
     for _ in range(2):
