@@ -28,7 +28,7 @@ from deploy.integer_card import (
     own_integers,
     player_of,
 )
-from deploy.remake import distilling, finetuning, remembered, teaching
+from deploy.remake import distilling, finetuning, recording, remembered, teaching
 from deploy.replay import save_replay
 from deploy.replaying import REPLAY
 from deploy.student_card import (
@@ -153,7 +153,7 @@ def commands(card: Mapping[str, Any]) -> Iterator[str]:
     if "student" not in card:
         yield f"make score GAME={game} ARGS=score.players=[teacher]"
     else:
-        yield f"make rollouts GAME={game}"
+        yield recording(game, card["rollouts"], composed)
         for own in trainings(card["student"]):
             yield distilling(f"GAME={game}", own["settings"], composed)
             if "finetuned" in own:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from deploy.cards import first_episode, interval, need_same, results, share, with_results
 from deploy.compiled import load_compiled
-from deploy.remake import distilling, remembered
+from deploy.remake import distilling, recording, remembered
 from deploy.replay import save_replay
 from deploy.spec import load_spec
 from deploy.student_card import behind, kept_of, trainings
@@ -160,16 +160,18 @@ def card(
         "student": learnt,
         "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
         "versions": scores[config.games[0]]["versions"],
-        "commands": commands(config.games, learnt, rules["episodes"]),
+        "commands": commands(rows, learnt, rules["episodes"]),
     }
 
 
-def commands(games: Sequence[str], student: Mapping[str, Any], episodes: int) -> list[str]:
-    """The commands that made a card's student and scored it by so many episodes."""
-    names, several = ",".join(games), f"several={label(games)}"
+def commands(rows: Mapping[str, Mapping[str, Any]], student: Mapping[str, Any], episodes: int) -> list[str]:
+    """The commands that made a card's student and scored it by so many episodes; `rows`: its games."""
+    names, several = ",".join(rows), f"several={label(tuple(rows))}"
+    datasets = {game: own["recorded"] for game, own in rows.items() if own.get("recorded") is not None}
     if episodes != composed("score", f"games=[{names}]")["score"]["episodes"]:
         several = f'"{several} score.episodes={episodes}"'
     return [
+        *(recording(game, {"decisions": count}, composed) for game, count in datasets.items()),
         *(distilling(f"GAMES={names}", own["settings"], composed) for own in trainings(student)),
         f"make compile GAMES={names}",
         f"make score GAMES={names} ARGS={several}",
@@ -181,7 +183,8 @@ def retell(models: Path) -> None:
     for path in sorted(models.glob(f"*/{SEVERAL}")):
         facts = read_json(path)
         episodes = facts["protocol"]["episodes"]
-        again = commands(labelled(path.parent.name), facts["student"], episodes)
+        rows = {game: facts["games"][game] for game in labelled(path.parent.name)}  # a file sorts them
+        again = commands(rows, facts["student"], episodes)
         write_card(path.parent, {**facts, "commands": again})
 
 

@@ -93,6 +93,13 @@ def teaching(game: str, found: Mapping[str, Any], composed: Composed) -> str:
     return _line(f"make teacher GAME={game}", args)
 
 
+def recording(game: str, found: Mapping[str, Any], composed: Composed) -> str:
+    """The command that recorded a dataset; of one whose report tells no settings, how much it holds alone."""
+    told = found.get("settings", {"rollouts": {"decisions": found["decisions"]}})
+    args = arguments(told, composed("rollouts", f"game={game}", f"name={game}"), {})
+    return _line(f"make rollouts GAME={game}", args)
+
+
 def finetuning(game: str, found: Mapping[str, Any], composed: Composed) -> str:
     """The same of a student that learned on by play."""
     return _line(

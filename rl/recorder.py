@@ -18,7 +18,7 @@ from rl.ahead import ahead
 from rl.board import Ticker
 from rl.checkpoint import PolicyCheckpoint, load_policy
 from rl.command import Stop, only_one
-from rl.files import write_json
+from rl.files import read_json, write_json
 from rl.frames import Frames
 from rl.games import SEEDS, EnvSettings, action_meanings, rom_path
 from rl.manifest import Facts, versions
@@ -178,8 +178,11 @@ def record_and_report(config: RolloutRun, cast: Cast) -> int:
             return stop.status()
         finally:
             stop.restore()
-        report = _report(writer, time.monotonic() - start)
-        write_json(folder / "report.json", report)
+        path = folder / "report.json"
+        before = read_json(path) if path.exists() else {}
+        done = before.get("digest") == writer.manifest.digest  # nothing more was played: what is told stays
+        report = before if done else _report(writer, time.monotonic() - start) | {"settings": asdict(config)}
+        write_json(path, report)
     print(f"{folder}: {_sentence(report)}")
     return 0
 

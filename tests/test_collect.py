@@ -12,6 +12,7 @@ import torch
 from rl.checkpoint import PolicyCheckpoint, half, save_policy
 from rl.collect import command
 from rl.command import Stop
+from rl.files import read_json
 from rl.frames import stack_blocks
 from rl.games import ScalarGame
 from rl.network import QNetwork
@@ -119,9 +120,10 @@ def test_a_complete_recording_is_left_as_it_is(tmp_path):
     config = a_run(tmp_path, decisions=40)
     assert command(config) == 0
     folder = tmp_path / "Breakout" / "rollouts"
-    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "report.json"}
-    assert command(config) == 0
-    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "report.json"} == before
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert read_json(folder / "report.json")["settings"]["rollouts"]["decisions"] == 40
+    assert command(a_run(tmp_path, decisions=30)) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_policy_of_another_game_is_refused(tmp_path):

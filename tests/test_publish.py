@@ -129,7 +129,7 @@ def test_every_card_says_its_commands_anew(run_folder, tmp_path):
     command(publish_run(run_folder))
     found = read_json(other / "card.json")["commands"]
     assert "teacher.train_frames=7" in found[0]
-    assert f"Made by: `{found[0]}`, `make rollouts GAME=Alien`" in (other / "card.md").read_text()
+    assert f"Made by: `{found[0]}`, `make rollouts GAME=Alien ARGS=" in (other / "card.md").read_text()
 
 
 def test_a_student_that_learned_on_by_play_says_so(run_folder, tmp_path):
@@ -314,7 +314,7 @@ def test_a_card_keeps_how_teacher_and_student_were_made_that_these_ones_began_as
     assert (card["teacher"]["policy"], card["teacher"]["begun"]["policy"]) == (first["policy"], "older")
     assert card["student"]["begun"]["updates"] == 77
     told = ["make teacher GAME=Pong ARGS=" + f'"teacher.seed={seed}"' for seed in (7, 8)]
-    assert card["commands"][:3] == [*told, "make rollouts GAME=Pong"]
+    assert card["commands"][:3] == [*told, 'make rollouts GAME=Pong ARGS="rollouts.decisions=1234"']
     assert "- teacher: 4,800 frames after 9,000 as `older`, 2 minutes" in (ships.parent / "card.md").read_text()
     write_json(paths["teacher"], first | {"start": {"policy": "another", "frames": 9000}})
     command(publish_run(run_folder))

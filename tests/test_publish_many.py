@@ -99,6 +99,7 @@ def test_the_card_tells_how_many_decisions_were_recorded_where_that_very_dataset
     assert found == {"Pong": 60_000, "Breakout": None}
     text = (ships / "card.md").read_text()
     assert "| 0.500 | 0.500 | 60,000 |" in text and "| 0.500 | 0.500 | - |" in text
+    assert 'Made by: `make rollouts GAME=Pong ARGS="rollouts.decisions=60000"`, `make distill GAMES=' in text
 
 
 @pytest.mark.parametrize(

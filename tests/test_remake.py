@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from deploy import publish_many
 from deploy.publish import commands, composed
-from deploy.remake import ELSEWHERE, arguments, distilling, fine_tuning, remembered, teaching
+from deploy.remake import ELSEWHERE, arguments, distilling, fine_tuning, recording, remembered, teaching
 from deploy.student_card import trainings
 from rl.command import CONF
 from rl.files import read_json
@@ -89,9 +89,11 @@ def test_the_commands_of_integers_on_a_card_give_the_settings_that_it_tells(path
 @pytest.mark.parametrize("path", sorted(MODELS.glob(f"*/{SEVERAL}")), ids=lambda path: path.parent.name)
 def test_the_commands_on_a_card_of_several_games_give_the_settings_that_it_tells(path):
     facts, games = read_json(path), labelled(path.parent.name)
-    again = publish_many.commands(games, facts["student"], facts["protocol"]["episodes"])
+    rows = {game: facts["games"][game] for game in games}
+    again = publish_many.commands(rows, facts["student"], facts["protocol"]["episodes"])
     assert facts["commands"] == again, "conf/ is another now: deploy.publish_many.retell writes the cards anew"
-    for line, own in zip(again, trainings(facts["student"]), strict=False):
+    lines = [line for line in again if line.startswith("make distill ")]
+    for line, own in zip(lines, trainings(facts["student"]), strict=True):
         check_makes(composed("distill", f"games=[{','.join(games)}]", *said(line)), own["settings"])
 
 
@@ -128,6 +130,15 @@ def test_what_a_games_own_file_says_need_not_be_said_of_its_teacher(game):
     line = teaching(game, found, composed)
     assert sorted(said(line)) == ["teacher.network.channels=[8,8,8]", "teacher.train_frames=20000000"]
     assert composed("teacher", *named, *said(line)) == found
+
+
+def test_a_dataset_said_again_has_the_settings_that_its_report_tells_else_its_size():
+    named = ("game=Pong", "name=Pong")
+    told = {"settings": composed("rollouts", *named, "rollouts.envs=16", "rollouts.threads=1"), "decisions": 540_017}
+    assert recording("Pong", told, composed) == 'make rollouts GAME=Pong ARGS="rollouts.envs=16"'
+    untold = {"decisions": 200_000}
+    assert recording("Pong", untold, composed) == 'make rollouts GAME=Pong ARGS="rollouts.decisions=200000"'
+    assert recording("Pong", {"decisions": 540_000}, composed) == "make rollouts GAME=Pong"
 
 
 def test_students_have_names_apart():
