@@ -50,9 +50,11 @@ def scored_identities(
 
 def of_student(reports: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """What a card tells of a student: data, training and chip; `before`: the card that shipped until now, if any."""
-    chip = reports["chip"]
+    chip, data = reports["chip"], {k: v for k, v in reports["rollouts"].items() if k not in ("what", "game")}
+    learnt = reports["student"]["origin"].get("datasets", {}).values()  # a student that learns on by play reads none
+    ships = before.get("rollouts", {})
     return {
-        "rollouts": {k: v for k, v in reports["rollouts"].items() if k not in ("what", "game")},
+        "rollouts": ships if ships.get("digest", "none") in learnt else data,
         "student": kept_of(reports["student"], before),
         "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
     }
@@ -66,7 +68,7 @@ def kept_of(student: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, 
     ships, own = before.get("student", {}), {k: student[k] for k in KEPT if k in student}
     if ships.get("spec") in {start["spec"] for start in student["origin"].get("start", [])}:
         return own | {"begun": before_of(ships)}
-    again = ships.get("spec") == student["spec"] and "begun" in ships
+    again = ships.get("spec") in (student["spec"], student["origin"].get("finetuned_from")) and "begun" in ships
     return own | ({"begun": ships["begun"]} if again else {})
 
 

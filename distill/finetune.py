@@ -19,25 +19,30 @@ from torch import Tensor
 
 from deploy.spec import StudentSpec, load_spec, save_spec
 from distill.actor import Actor, Played, policy_gradient
+from distill.beginning import Beginning, beginning, set_aside
 from distill.export import export
 from distill.judge import folded_act, share_of
-from distill.latent import load_latent, save_latent
+from distill.latent import save_latent
 from distill.learner import Goal, Learner
-from distill.sources import spread
-from distill.student import Student, StudentSettings
+from distill.loss import kl
+from distill.sources import Lesson, spread
+from distill.statistics import measure
+from distill.student import Student
+from distill.unfold import be_sure
 from rl.board import Board, Ticker
 from rl.checkpoint import load_optimiser, load_policy, optimiser_tensors, read_tensors, write_tensors
 from rl.command import Stop, launch, only_one, run, settings
-from rl.files import read_json, write_json
+from rl.files import write_json
 from rl.frames import Frames
 from rl.games import EnvSettings
 from rl.manifest import versions
 from rl.scores import Protocol, Score, evaluate
 from rl.settings import SettingsError, need
-from rl.stages import STUDENT, TEACHER, find
+from rl.stages import TEACHER, find
 from rl.statistics import geometric_mean
 
 STATE = "spikecade-finetuning"
+MEASURED = 16  # rollouts by which an unfolded student's statistics are measured
 CHOOSING, PROVING = 3_000_017, 4_000_037  # first seeds of the evaluations that choose, and of the one that decides
 
 
@@ -97,6 +102,11 @@ class FinetuneRun:
         return Path(self.root) / self.name / "finetuned"
 
     @property
+    def before(self) -> Path:
+        """Where a student is kept whose place the finetuned one took."""
+        return self.folder / "before"
+
+    @property
     def distilled(self) -> Path:
         return Path(self.root) / self.name / "student"
 
@@ -109,8 +119,9 @@ class Finetuner:
         torch.set_num_threads(1)  # two of OpenMP spin at every operator; the threads that share a batch are ours
         self.config = config
         self.teacher = load_policy(find(TEACHER, config.name, config.root))
-        student, self.settings, self.begun, self.made = start_of(config)
-        levels = len(self.settings.layers)  # and the front: at least the votes go on learning
+        self.begun = beginning(config.name, config.root, config.before)
+        student = self.begun.student
+        levels = len(self.begun.shape.layers)  # and the front: at least the votes go on learning
         need(own.still_levels <= levels, "finetune.still_levels", own.still_levels, f"0 to {levels}")
         student.still = own.still_levels
         for level in student.normalised:
@@ -125,6 +136,17 @@ class Finetuner:
         self._unit = 0.0
         self.update, self.wall_s = 0, 0.0
         self.best: float | None = None
+
+    def begin(self) -> None:
+        """Before the first update: what integers alone do not tell of a student is measured where it plays."""
+        if not self.begun.unfolded:
+            return
+        own, student = self._own, self.student.eval()
+        first = self._rollout()
+        lesson = Lesson(first.cells, first.q, spread(first.q.numpy()))
+        be_sure(student, [lesson], lambda logits, of: kl(logits, of.q / of.unit, own.temperature))
+        measure(student, (self._rollout().cells for _ in range(MEASURED)))
+        student.train()
 
     @property
     def student(self) -> Student:
@@ -145,13 +167,17 @@ class Finetuner:
 
     def _play(self) -> list[Played]:
         own = self._own
-        played = self._actor.rollout(self._logits, own.rollout_steps, own.gamma, own.trace)
+        played = self._rollout()
         self._unit = self._unit or spread(played.q.numpy())
         assert played.action is not None
         assert played.advantage is not None
         order = torch.from_numpy(self._rng.permutation(len(played.q)))
         mixed = Played(played.cells[order], played.q[order], self._unit, played.action[order], played.advantage[order])
         return [mixed.cut(at, at + own.batch) for at in range(0, len(order), own.batch)]
+
+    def _rollout(self) -> Played:
+        own = self._own
+        return self._actor.rollout(self._logits, own.rollout_steps, own.gamma, own.trace)
 
     def _logits(self, stacks: Frames) -> Tensor:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self._own.bf16):
@@ -172,13 +198,13 @@ class Finetuner:
     def save(self, path: Path) -> None:
         tensors = {f"student.{k}": v for k, v in self.student.state_dict().items()}
         tensors |= optimiser_tensors(self.learner.optimiser)
-        facts = {"update": self.update, "wall_s": self.wall_s, "best": self.best, "begun": self.begun.digest}
+        facts = {"update": self.update, "wall_s": self.wall_s, "best": self.best, "begun": self.begun.spec.digest}
         write_tensors(path, STATE, facts, tensors)
 
     def resume(self, path: Path) -> None:
         """Go on from a saved state; the games begin new episodes."""
         facts, tensors = read_tensors(path, STATE)
-        if facts["begun"] != self.begun.digest:
+        if facts["begun"] != self.begun.spec.digest:
             raise SettingsError(f"{path}: begun from another student; remove {path.parent} to begin anew")
         self.student.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("student.")})
         load_optimiser(self.learner.optimiser, tensors)
@@ -186,25 +212,6 @@ class Finetuner:
 
     def close(self) -> None:
         self._actor.close()
-
-
-def start_of(config: FinetuneRun) -> tuple[Student, StudentSettings, StudentSpec, dict[str, Any]]:
-    """The distilled student with its hidden weights, its shape, what it folds to and where that comes from.
-
-    A run that replaced it goes on from the one it began as.
-    """
-    folder = config.folder / "before" if (config.folder / "before").exists() else config.distilled
-    path = folder / "latent.safetensors"
-    if not path.exists():
-        find(STUDENT, config.name, config.root)
-        raise SettingsError(
-            f"{path}: missing; only integers are here, which cannot learn on; run make distill GAMES={config.name}"
-        )
-    student, digest, shape = load_latent(path)
-    spec, made = load_spec(folder / "student.npz")
-    if spec.digest != digest:
-        raise SettingsError(f"{path}: folds to another spec than student.npz; run make distill again")
-    return student.train(), shape, spec, made
 
 
 def score(config: FinetuneRun, spec: StudentSpec, episodes: int, seed: int) -> Score:
@@ -218,7 +225,7 @@ def finetune(config: FinetuneRun, tuner: Finetuner, board: Board, stop: Stop) ->
     """Run to the end of the budget or to a signal; True when the job is done."""
     own, folder = config.finetune, config.folder
     if tuner.best is None:
-        tuner.best = score(config, tuner.begun, own.eval_episodes, CHOOSING).mean
+        tuner.best = score(config, tuner.begun.spec, own.eval_episodes, CHOOSING).mean
         print(f"update 0: score {tuner.best:.2f}, what is to be passed")
     ticker, saved_s = Ticker(own.updates, tuner.update, unit="updates"), time.monotonic()
     while tuner.update < own.updates and not stop:
@@ -244,23 +251,23 @@ def _keep_best(config: FinetuneRun, tuner: Finetuner, board: Board) -> str:
     board.write(tuner.update, {"eval/mean_reward": found.mean, f"eval/{config.name}": found.mean}, tuner.wall_s)
     if found.mean > tuner.best:
         tuner.best = found.mean
-        save_latent(tuner.student, tuner.settings, spec.digest, config.folder / "latent.safetensors")
-        own = {"finetuned_from": tuner.begun.digest, "finetuned": {"update": tuner.update, "wall_s": tuner.wall_s}}
+        save_latent(tuner.student, tuner.begun.shape, spec.digest, config.folder / "latent.safetensors")
+        own = {"finetuned_from": tuner.begun.spec.digest, "finetuned": {"update": tuner.update, "wall_s": tuner.wall_s}}
         more = {"env": asdict(config.env), "versions": versions()}
-        save_spec(spec, config.folder / "student.npz", tuner.made | own | more)
+        save_spec(spec, config.folder / "student.npz", {**tuner.begun.made, **own, **more})
     return f"update {tuner.update}: score {found.mean:.2f} (best {tuner.best:.2f})"
 
 
 def report(config: FinetuneRun, tuner: Finetuner) -> dict[str, Any]:
     """Play the best against what it began as, on seeds that chose neither; the better one is the student."""
     own, path = config.finetune, config.folder / "student.npz"
-    before = score(config, tuner.begun, own.report_episodes, PROVING)
+    before = score(config, tuner.begun.spec, own.report_episodes, PROVING)
     after = score(config, load_spec(path)[0], own.report_episodes, PROVING) if path.exists() else None
     better = after if after is not None and after.mean > before.mean else None
     facts = {
         "what": "finetuned",
         "game": config.name,
-        "begun": tuner.begun.digest,
+        "begun": tuner.begun.spec.digest,
         "before": before.to_json(),
         "after": after.to_json() if after else None,
         "taken": better is not None,
@@ -271,20 +278,15 @@ def report(config: FinetuneRun, tuner: Finetuner) -> dict[str, Any]:
     }
     write_json(config.folder / "report.json", facts)
     if better:
-        promote(config, facts, share_of(better, tuner.teacher))
+        promote(config, tuner.begun, facts, share_of(better, tuner.teacher))
     return facts
 
 
-def promote(config: FinetuneRun, facts: dict[str, Any], share: float) -> None:
+def promote(config: FinetuneRun, begun: Beginning, facts: dict[str, Any], share: float) -> None:
     """The finetuned student, at that share of its teacher, becomes the game's; the one it began as stays beside it."""
-    before = config.folder / "before"
-    before.mkdir(exist_ok=True)
-    for name in ("latent.safetensors", "student.npz", "report.json"):
-        there = config.distilled / name
-        if there.exists() and not (before / name).exists():
-            (before / name).write_bytes(there.read_bytes())
+    set_aside(begun, config.before)
+    config.distilled.mkdir(parents=True, exist_ok=True)
     spec, origin = load_spec(config.folder / "student.npz")
-    told = before / "report.json"
     own: dict[str, Any] = {
         "spec": spec.digest,
         "origin": origin,
@@ -298,8 +300,8 @@ def promote(config: FinetuneRun, facts: dict[str, Any], share: float) -> None:
     # Hidden weights first: a spec without them can be distilled on from nothing.
     (config.distilled / "latent.safetensors").write_bytes((config.folder / "latent.safetensors").read_bytes())
     save_spec(spec, config.distilled / "student.npz", origin)
-    if told.exists():
-        write_json(config.distilled / "report.json", read_json(told) | own)
+    if begun.told:
+        write_json(config.distilled / "report.json", {**begun.told, **own})
 
 
 def command(config: FinetuneRun, text: str) -> int:
@@ -311,6 +313,8 @@ def command(config: FinetuneRun, text: str) -> int:
         if state.exists():
             tuner.resume(state)
             print(f"{folder}: going on at update {tuner.update:,}")
+        else:
+            tuner.begin()
         with Board(folder, tuner.update) as board:
             board.text("config", f"```\n{text}\n```")
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from distill.finetune import Finetuner, FinetuneRun, FinetuneSettings, command
 from distill.latent import load_latent
 from distill.sharing import WHOLE
 from distill.train import command as distil
+from rl.files import write_json
 from rl.frames import pixels
 from rl.scores import Score, protocol
 from rl.settings import SettingsError
@@ -219,7 +221,8 @@ def test_a_run_goes_on_where_it_stopped_and_not_from_another_student(config, mon
     other = replace(config, root=str(tmp_path / "other"))
     (tmp_path / "other").symlink_to(config.root)
     moved = Finetuner(other)
-    moved.begun = replace(moved.begun, vote=moved.begun.vote[::-1].copy())
+    own = moved.begun.spec
+    moved.begun = replace(moved.begun, spec=replace(own, vote=own.vote[::-1].copy()))
     with pytest.raises(SettingsError, match=r"begun from another student; remove .*finetuned to begin anew"):
         moved.resume(config.folder / "state.safetensors")
     moved.close()
@@ -277,9 +280,57 @@ def test_at_least_the_votes_must_go_on_learning(config):
         Finetuner(replace(config, finetune=replace(TINY, still_levels=most + 1)))
 
 
-def test_integers_alone_cannot_learn_on(config):
+def ship(config, monkeypatch) -> Path:
+    """The distilled student's integers alone, as they ship: beside a card, and nothing in the run."""
+    there, models = config.distilled, Path(config.root) / "models"
+    facts = json.loads((there / "report.json").read_text())
+    card = {"student": {k: facts[k] for k in ("spec", "updates", "settings", "origin")}}
+    write_json(models / "Pong" / "card.json", card)
+    (models / "Pong" / "student.npz").write_bytes((there / "student.npz").read_bytes())
+    shutil.rmtree(there)
+    monkeypatch.setattr("rl.stages.find.__defaults__", (models,))
+    return models / "Pong" / "student.npz"
+
+
+def test_integers_alone_learn_on_as_the_very_function_that_they_are(config, monkeypatch):
+    shipped = load_spec(ship(config, monkeypatch))[0]
+    tuner = Finetuner(config)
+    untold = tuner.student.log_scale.clone()
+    tuner.begin()
+    assert tuner.folded().digest == tuner.begun.spec.digest == shipped.digest
+    assert not torch.equal(tuner.student.log_scale, untold)
+    level = list(tuner.student.normalised)[1]
+    assert level.mean.abs().max() > 0 and level.variance.std() > 0
+    tuner.step()
+    tuner.close()
+    assert tuner.folded().digest != shipped.digest
+
+
+def test_a_better_student_than_the_one_that_ships_becomes_the_runs_and_a_second_run_begins_as_that_one_again(
+    config, monkeypatch
+):
+    shipped = ship(config, monkeypatch)
+    scripted(monkeypatch, 1.0, 3.0, 2.0, 0.5, 0.75)
+    assert command(config, "") == 0
+    spec, origin = load_spec(config.distilled / "student.npz")
+    begun = load_spec(shipped)[0].digest
+    assert origin["finetuned_from"] == begun != spec.digest
+    assert load_latent(config.distilled / "latent.safetensors")[1] == spec.digest
+    report = json.loads((config.distilled / "report.json").read_text())
+    assert (report["what"], report["spec"], report["updates"]) == ("student", spec.digest, 3)
+    assert report["finetuned"]["begun"] == begun and report["scores"]["Pong"]["mean"] == 0.75
+    assert (config.before / "student.npz").read_bytes() == shipped.read_bytes()
+    again = Finetuner(config)
+    again.resume(config.folder / "state.safetensors")
+    again.close()
+    assert again.begun.spec.digest == begun and again.begun.unfolded
+
+
+def test_integers_whose_layers_nothing_tells_cannot_learn_on(config):
     (config.distilled / "latent.safetensors").unlink()
-    with pytest.raises(SettingsError, match=r"missing; only integers are here, .* run make distill GAMES=Pong"):
+    (config.distilled / "report.json").unlink()
+    found = r"student.npz: no report of this student beside it tells its layers; run make distill GAMES=Pong"
+    with pytest.raises(SettingsError, match=found):
         Finetuner(config)
 
 
