@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from deploy.spec import StudentSpec, load_spec
 from distill.latent import load_latent
 from distill.student import Student, StudentSettings
 from distill.unfold import unfold
-from rl.files import read_json, write_json
+from rl.files import read_json, write_json, write_whole
 from rl.settings import SettingsError, build
 from rl.stages import CARD, PLAIN_STUDENT, STUDENT, find
 
@@ -31,14 +32,27 @@ class Beginning:
     unfolded: bool  # statistics and scale of votes are to be measured
 
 
-def beginning(game: str, root: str, before: Path) -> Beginning:
-    """The student of a game: as `before` has it, else as the run distilled it, else as it ships.
+def beginning(game: str, root: str, finetuned: Path) -> Beginning:
+    """The student of a game: as it was before the one in `finetuned` took its place, else the run's, else what ships.
 
     Raises SettingsError where there is none, or where nothing beside integers alone tells their layers.
     """
     distilled = Path(root) / game / "student"
-    folder = before if before.exists() else distilled
+    folder = before(finetuned) if took_its_place(distilled, finetuned) else distilled
     return with_hidden(game, folder) if (folder / LATENT).exists() else from_integers(game, folder, root)
+
+
+def before(finetuned: Path) -> Path:
+    """Where a student is kept whose place the finetuned one took."""
+    return finetuned / "before"
+
+
+def took_its_place(distilled: Path, finetuned: Path) -> bool:
+    """Whether the run's student, if it still has one, is the finetuned one: another was distilled since."""
+    there, own = distilled / SPEC, finetuned / SPEC
+    if not (before(finetuned) / SPEC).exists():
+        return False
+    return not there.exists() or (own.exists() and there.read_bytes() == own.read_bytes())
 
 
 def with_hidden(game: str, folder: Path) -> Beginning:
@@ -75,14 +89,15 @@ def told_of(file: Path, spec: StudentSpec, game: str) -> dict[str, Any]:
     return told
 
 
-def set_aside(begun: Beginning, before: Path) -> None:
-    """Keep what another student takes the place of; what is kept already stays, the spec as the last of all."""
-    before.mkdir(parents=True, exist_ok=True)
-    if (before / SPEC).exists():
+def set_aside(begun: Beginning, folder: Path) -> None:
+    """Keep a student whose place another one takes, the spec as the last of all; one that is kept already stays."""
+    if begun.file.parent == folder:
         return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     latent = begun.file.with_name(LATENT)
     if latent.exists():
-        (before / LATENT).write_bytes(latent.read_bytes())
+        write_whole(folder / LATENT, latent.read_bytes())
     if begun.told:
-        write_json(before / REPORT, begun.told)
-    (before / SPEC).write_bytes(begun.file.read_bytes())
+        write_json(folder / REPORT, begun.told)
+    write_whole(folder / SPEC, begun.file.read_bytes())

@@ -35,6 +35,7 @@ from rl.checkpoint import (
     read_tensors,
     write_tensors,
 )
+from rl.games import SEEDS
 from rl.network import rounded
 from rl.parallel import ALONE, Team
 from rl.settings import SettingsError, need_begun_alike
@@ -72,14 +73,15 @@ class Distiller:
             Recorded, held_out=own.held_out, env=config.env, decisions=own.decisions, unit=own.unit, shift=own.shift
         )
         self.recorded = [recorded(*pair) for pair in zip(folders, self.teachers, strict=True)]
-        self.online = [self._online(index) for index in range(len(self.teachers)) if own.mode != "offline"]
+        self.update, self.wall_s = 0, 0.0
+        self.online = self._opened()
         read = shrinking(student) if own.readouts else []
         hinting = range(len(self.teachers)) if read and own.hints else ()
         self._hinters = [team.share(self._hinter(game)) for game in hinting]
         readouts = Readouts(student, read, [hinter.axes.shape[1] for hinter in self._hinters])
         self.learner = Learner(student, own.learning_rate, own.threads, own.bf16, team, readouts)
-        self.update, self.wall_s = 0, 0.0
         self.best: float | None = None
+        self.judged: int | None = None  # the update at which it was played last, to see whether it is the best
         self.start: list[dict[str, Any]] = []  # students that it began as, and the updates behind each
         self._memory: list[Sources] = []  # by game, once levels stand still
         self._drawn: tuple[int, list[Lesson]] | None = None  # lessons of the next update, drawn during the last one
@@ -101,9 +103,13 @@ class Distiller:
     def student(self) -> Student:
         return self.learner.student
 
+    def _opened(self) -> list[Online]:
+        """Games for the student's own play, which no earlier part of the run has had."""
+        return [self._online(index) for index in range(len(self.teachers)) if self._own.mode != "offline"]
+
     def _online(self, index: int) -> Online:
         own = self._own
-        seed = own.seed + 17 * index + 1009 * self._team.rank
+        seed = (own.seed + 17 * index + 1009 * self._team.rank + 100_003 * self.update) % SEEDS
         rows, unit = own.online_rows, self.recorded[index].unit
         env, teacher = self.config.env, self.teachers[index]
         return Online(teacher, env, own.envs, rows, own.online_epsilon, seed, unit, own.shift, own.online_falls)
@@ -136,12 +142,12 @@ class Distiller:
         """From a certain update on the first levels go by statistics of many batches, for good."""
         own, already = self._own, self.student.still
         still = still_at(self.update, own)
-        if still and self.update == own.still_updates:
+        if still > already:
             recalibrate(self.student, self._batches())
             self.student.load_state_dict(self._team.share(self.student.state_dict()))  # each had batches of its own
             self.student.train()
         self.student.still = still
-        if still and not already and self._remembers():
+        if still and not self._memory and self._remembers():
             self._memory = [self._memories(game) for game in range(len(self.recorded))]
 
     def _remembers(self) -> bool:
@@ -260,6 +266,8 @@ class Distiller:
             "update": self.update,
             "wall_s": self.wall_s,
             "best": self.best,
+            "judged": self.judged,
+            "still": self.student.still,
             "identity": self._identity(),
             "start": self.start,
         }
@@ -268,10 +276,7 @@ class Distiller:
     def resume(self, path: Path) -> None:
         """Go on from a saved state; the online ring fills anew."""
         facts, tensors = read_tensors(path, STATE)
-        if facts["identity"] != self._identity():
-            raise SettingsError(
-                f"{path}: begun with other games, teachers or layers; use another root=... or remove it"
-            )
+        self._need_same(path, facts["identity"])
         need_begun_alike(str(path), "distill.start", facts.get("start"), self._own.start)
         for prefix, own in (("student.", self.student), ("readouts.", self.learner.readouts)):
             own.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
@@ -282,7 +287,20 @@ class Distiller:
         ]
         load_optimiser(self.learner.optimiser, tensors)
         self.update, self.wall_s, self.best = facts["update"], facts["wall_s"], facts["best"]
+        self.judged = facts.get("judged", self.update)  # where it was not noted, it was played when it was due
+        self.student.still = facts.get("still", still_at(self.update - 1, self._own))
         self.start = facts.get("start", [])
+        for online in self.online:
+            online.close()
+        self.online = self._opened()
+
+    def _need_same(self, path: Path, begun: dict[str, Any]) -> None:
+        """Raise SettingsError where a saved run is of another identity."""
+        own = self._identity()
+        keys = [key for key in {**begun, **own} if begun.get(key) != own.get(key)]
+        if keys:
+            other = ", ".join("readouts or hints of them" if key == "readouts" else key for key in keys)
+            raise SettingsError(f"{path}: begun with other {other}; use another root=... or remove it")
 
     def _identity(self) -> dict[str, Any]:
         student = self.config.student

@@ -28,9 +28,9 @@ from distill.sources import Recorded
 from rl.board import Board, Ticker
 from rl.checkpoint import PolicyCheckpoint, load_optimiser, load_policy, optimiser_tensors, read_tensors, write_tensors
 from rl.command import Stop, launch, only_one, run, settings
-from rl.files import write_json
+from rl.files import read_json, write_json
 from rl.frames import pixels
-from rl.games import EnvSettings, action_meanings
+from rl.games import SEEDS, EnvSettings, action_meanings
 from rl.manifest import read_manifest, versions
 from rl.recorder import PREPROCESSING
 from rl.scores import Protocol, Score, evaluate
@@ -70,6 +70,7 @@ class IntegerSettings:
         need(self.steps in STEPS, "integers.steps", self.steps, ", ".join(STEPS))
         for name in ("learning_rate", "temperature"):
             need(getattr(self, name) > 0, f"integers.{name}", getattr(self, name), "above 0")
+        need(self.seed >= 0, "integers.seed", self.seed, "0 or more")
         need(self.step_rate >= 0, "integers.step_rate", self.step_rate, "0 or more")
         need(self.epochs >= 0, "integers.epochs", self.epochs, "0 (calibration alone) or more")
         counts = "batch calibrate_rows exam_rows torch_threads log_updates eval_epochs eval_episodes report_episodes"
@@ -201,7 +202,7 @@ class Tuner:
     def score(self, spec: IntegerSpec, episodes: int) -> Score:
         """The integers in the game."""
         own = self._own
-        rules = Protocol("nature", self._config.env, own.epsilon, episodes, 3_000_017 * (own.seed + 1))
+        rules = Protocol("nature", self._config.env, own.epsilon, episodes, 3_000_017 * (own.seed + 1) % SEEDS)
         act = lambda stacks: spec.act(pixels(stacks))  # noqa: E731
         return evaluate(act, self._config.name, rules, own.torch_threads, self._config.label)
 
@@ -214,10 +215,10 @@ class Tuner:
     def resume(self, path: Path) -> None:
         """Go on from a saved state."""
         facts, tensors = read_tensors(path, STATE)
-        if facts["identity"] != self._identity():
-            raise SettingsError(
-                f"{path}: begun with another teacher, dataset, step sizes or bits; use another root=... or remove it"
-            )
+        begun, asked = facts["identity"], self._identity()
+        other = [name for name in asked if begun.get(name, asked[name]) != asked[name]]  # some were not noted once
+        if other:
+            raise SettingsError(f"{path}: begun with other {', '.join(other)}; use another root=... or remove it")
         self.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
         load_optimiser(self._optimiser, tensors)
         self._rng.bit_generator.state = facts["rng"]
@@ -230,6 +231,11 @@ class Tuner:
             "dataset": self.recorded.digest,
             "bits": own.bits,
             "steps": own.steps,
+            # What the best is measured by: another measure would find it beaten, or never.
+            "temperature": own.temperature,
+            "held_out": own.held_out,
+            "exam_rows": own.exam_rows,
+            "seed": own.seed,
         }
 
 
@@ -289,6 +295,9 @@ def _origin(config: IntegerRun, tuner: Tuner, exam: dict[str, float]) -> dict[st
 def report(config: IntegerRun, tuner: Tuner) -> dict[str, Any]:
     """Score the integers that were kept."""
     spec, origin = load_integers(config.path)
+    path = config.folder / "report.json"
+    before = read_json(path) if path.exists() else {}
+    done = (before.get("spec"), before.get("updates")) == (spec.digest, tuner.update)
     score = tuner.score(spec, config.integers.report_episodes)
     facts = {
         "what": "integers",
@@ -301,10 +310,10 @@ def report(config: IntegerRun, tuner: Tuner) -> dict[str, Any]:
         "wall_s": tuner.wall_s,
         "updates": tuner.update,
         "score": score.to_json(),
-        "settings": asdict(config),
+        "settings": before["settings"] if done else asdict(config),  # those that they learned by
         "versions": versions(),
     }
-    write_json(config.folder / "report.json", facts)
+    write_json(path, facts)
     return facts
 
 

@@ -19,22 +19,22 @@ from torch import Tensor
 
 from deploy.spec import StudentSpec, load_spec, save_spec
 from distill.actor import Actor, Played, policy_gradient
-from distill.beginning import Beginning, beginning, set_aside
+from distill.beginning import Beginning, before, beginning, set_aside
 from distill.export import export
 from distill.judge import folded_act, share_of
 from distill.latent import save_latent
 from distill.learner import Goal, Learner
 from distill.loss import kl
-from distill.sources import Lesson, spread
+from distill.sources import spread
 from distill.statistics import measure
 from distill.student import Student
 from distill.unfold import be_sure
 from rl.board import Board, Ticker
 from rl.checkpoint import load_optimiser, load_policy, optimiser_tensors, read_tensors, write_tensors
 from rl.command import Stop, launch, only_one, run, settings
-from rl.files import write_json
+from rl.files import read_json, write_json
 from rl.frames import Frames
-from rl.games import EnvSettings
+from rl.games import SEEDS, EnvSettings
 from rl.manifest import versions
 from rl.scores import Protocol, Score, evaluate
 from rl.settings import SettingsError, need
@@ -42,7 +42,7 @@ from rl.stages import TEACHER, find
 from rl.statistics import geometric_mean
 
 STATE = "spikecade-finetuning"
-MEASURED = 16  # rollouts by which an unfolded student's statistics are measured
+MEASURED, MEASURED_ROWS = 32, 64  # rollouts, and rows of each, by which is measured where a student plays
 CHOOSING, PROVING = 3_000_017, 4_000_037  # first seeds of the evaluations that choose, and of the one that decides
 
 
@@ -80,7 +80,7 @@ class FinetuneSettings:
             need(getattr(self, name) >= 1, f"finetune.{name}", getattr(self, name), "1 or more")
         for name in ("gamma", "trace", "epsilon"):
             need(0 <= getattr(self, name) <= 1, f"finetune.{name}", getattr(self, name), "0 to 1")
-        for name in ("entropy", "anchor", "still_levels"):
+        for name in ("seed", "entropy", "anchor", "still_levels"):
             need(getattr(self, name) >= 0, f"finetune.{name}", getattr(self, name), "0 or more")
         for name in ("learning_rate", "temperature", "play_temperature"):
             need(getattr(self, name) > 0, f"finetune.{name}", getattr(self, name), "above 0")
@@ -102,11 +102,6 @@ class FinetuneRun:
         return Path(self.root) / self.name / "finetuned"
 
     @property
-    def before(self) -> Path:
-        """Where a student is kept whose place the finetuned one took."""
-        return self.folder / "before"
-
-    @property
     def distilled(self) -> Path:
         return Path(self.root) / self.name / "student"
 
@@ -119,7 +114,7 @@ class Finetuner:
         torch.set_num_threads(1)  # two of OpenMP spin at every operator; the threads that share a batch are ours
         self.config = config
         self.teacher = load_policy(find(TEACHER, config.name, config.root))
-        self.begun = beginning(config.name, config.root, config.before)
+        self.begun = beginning(config.name, config.root, config.folder)
         student = self.begun.student
         levels = len(self.begun.shape.layers)  # and the front: at least the votes go on learning
         need(own.still_levels <= levels, "finetune.still_levels", own.still_levels, f"0 to {levels}")
@@ -130,23 +125,34 @@ class Finetuner:
         self.head = next(i for i, head in enumerate(student.heads) if head.game == config.name)
         student.tune(own.hysteresis, own.surrogate_width)
         self.learner = Learner(student, own.learning_rate, own.threads, own.bf16)
-        self._actor = Actor(self.teacher, config.env, own.envs, own.seed)
-        self._rng = np.random.default_rng(own.seed)
         self._parts: list[Played] = []
-        self._unit = 0.0
+        self.unit = 0.0  # of temperatures: the spread of the teacher's values where the student plays
         self.update, self.wall_s = 0, 0.0
+        self._open()
         self.best: float | None = None
 
+    def _open(self) -> None:
+        """Games and draws that no earlier part of the run has had."""
+        own = self._own
+        self._actor = Actor(self.teacher, self.config.env, own.envs, (own.seed + 100_003 * self.update) % SEEDS)
+        self._rng = np.random.default_rng([own.seed, self.update])
+
     def begin(self) -> None:
-        """Before the first update: what integers alone do not tell of a student is measured where it plays."""
-        if not self.begun.unfolded:
-            return
-        own, student = self._own, self.student.eval()
-        first = self._rollout()
-        lesson = Lesson(first.cells, first.q, spread(first.q.numpy()))
-        be_sure(student, [lesson], lambda logits, of: kl(logits, of.q / of.unit, own.temperature))
-        measure(student, (self._rollout().cells for _ in range(MEASURED)))
+        """Before the first update: what is to be known of where it plays, and what integers alone do not tell."""
+        student = self.student.eval()
+        if self.begun.unfolded:  # to play as it does it must be as sure as it is
+            self._be_sure(self._rollout())
+        seen = [self._rollout().cut(0, MEASURED_ROWS) for _ in range(MEASURED)]
+        self.unit = spread(torch.cat([lesson.q for lesson in seen]).numpy())
+        if self.begun.unfolded:
+            self._be_sure(seen[-1])
+            measure(student, (lesson.cells for lesson in seen))
         student.train()
+
+    def _be_sure(self, seen: Played) -> None:
+        unit = self.unit or spread(seen.q.numpy())
+        loss = lambda logits, lesson: kl(logits, lesson.q / unit, self._own.temperature)  # noqa: E731
+        be_sure(self.student, [seen], loss)
 
     @property
     def student(self) -> Student:
@@ -168,11 +174,10 @@ class Finetuner:
     def _play(self) -> list[Played]:
         own = self._own
         played = self._rollout()
-        self._unit = self._unit or spread(played.q.numpy())
         assert played.action is not None
         assert played.advantage is not None
         order = torch.from_numpy(self._rng.permutation(len(played.q)))
-        mixed = Played(played.cells[order], played.q[order], self._unit, played.action[order], played.advantage[order])
+        mixed = Played(played.cells[order], played.q[order], self.unit, played.action[order], played.advantage[order])
         return [mixed.cut(at, at + own.batch) for at in range(0, len(order), own.batch)]
 
     def _rollout(self) -> Played:
@@ -198,7 +203,8 @@ class Finetuner:
     def save(self, path: Path) -> None:
         tensors = {f"student.{k}": v for k, v in self.student.state_dict().items()}
         tensors |= optimiser_tensors(self.learner.optimiser)
-        facts = {"update": self.update, "wall_s": self.wall_s, "best": self.best, "begun": self.begun.spec.digest}
+        facts: dict[str, Any] = {"update": self.update, "wall_s": self.wall_s, "best": self.best, "unit": self.unit}
+        facts |= {"begun": self.begun.spec.digest}
         write_tensors(path, STATE, facts, tensors)
 
     def resume(self, path: Path) -> None:
@@ -209,6 +215,9 @@ class Finetuner:
         self.student.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("student.")})
         load_optimiser(self.learner.optimiser, tensors)
         self.update, self.wall_s, self.best = facts["update"], facts["wall_s"], facts["best"]
+        self.unit = facts.get("unit", 0.0)  # not noted once
+        self._actor.close()
+        self._open()
 
     def close(self) -> None:
         self._actor.close()
@@ -259,32 +268,40 @@ def _keep_best(config: FinetuneRun, tuner: Finetuner, board: Board) -> str:
 
 
 def report(config: FinetuneRun, tuner: Finetuner) -> dict[str, Any]:
-    """Play the best against what it began as, on seeds that chose neither; the better one is the student."""
+    """The better of the best and what it began as is the student; what a finished run has told stays."""
+    path = config.folder / "report.json"
+    known = read_json(path) if path.exists() else {}
+    done = (known.get("begun"), known.get("updates")) == (tuner.begun.spec.digest, tuner.update)
+    facts = known if done else compared(config, tuner)
+    if facts["taken"]:
+        promote(config, tuner.begun, facts)
+    write_json(path, facts)
+    return facts
+
+
+def compared(config: FinetuneRun, tuner: Finetuner) -> dict[str, Any]:
+    """Play the best against what it began as, on seeds that chose neither."""
     own, path = config.finetune, config.folder / "student.npz"
-    before = score(config, tuner.begun.spec, own.report_episodes, PROVING)
-    after = score(config, load_spec(path)[0], own.report_episodes, PROVING) if path.exists() else None
-    better = after if after is not None and after.mean > before.mean else None
-    facts = {
+    was = score(config, tuner.begun.spec, own.report_episodes, PROVING)
+    now = score(config, load_spec(path)[0], own.report_episodes, PROVING) if path.exists() else None
+    return {
         "what": "finetuned",
         "game": config.name,
         "begun": tuner.begun.spec.digest,
-        "before": before.to_json(),
-        "after": after.to_json() if after else None,
-        "taken": better is not None,
+        "before": was.to_json(),
+        "after": now.to_json() if now else None,
+        "share": share_of(now, tuner.teacher) if now else None,
+        "taken": now is not None and now.mean > was.mean,
         "updates": tuner.update,
         "wall_s": tuner.wall_s,
         "settings": asdict(config),
         "versions": versions(),
     }
-    write_json(config.folder / "report.json", facts)
-    if better:
-        promote(config, tuner.begun, facts, share_of(better, tuner.teacher))
-    return facts
 
 
-def promote(config: FinetuneRun, begun: Beginning, facts: dict[str, Any], share: float) -> None:
-    """The finetuned student, at that share of its teacher, becomes the game's; the one it began as stays beside it."""
-    set_aside(begun, config.before)
+def promote(config: FinetuneRun, begun: Beginning, facts: dict[str, Any]) -> None:
+    """The finetuned student becomes the game's; the one it began as stays beside it."""
+    set_aside(begun, before(config.folder))
     config.distilled.mkdir(parents=True, exist_ok=True)
     spec, origin = load_spec(config.folder / "student.npz")
     own: dict[str, Any] = {
@@ -294,8 +311,8 @@ def promote(config: FinetuneRun, begun: Beginning, facts: dict[str, Any], share:
     }
     own |= {
         "scores": {config.name: facts["after"]},
-        "shares": {config.name: share},
-        "share_geometric": geometric_mean([share]),
+        "shares": {config.name: facts["share"]},
+        "share_geometric": geometric_mean([facts["share"]]),
     }
     # Hidden weights first: a spec without them can be distilled on from nothing.
     (config.distilled / "latent.safetensors").write_bytes((config.folder / "latent.safetensors").read_bytes())
@@ -313,7 +330,7 @@ def command(config: FinetuneRun, text: str) -> int:
         if state.exists():
             tuner.resume(state)
             print(f"{folder}: going on at update {tuner.update:,}")
-        else:
+        if not tuner.unit:
             tuner.begin()
         with Board(folder, tuner.update) as board:
             board.text("config", f"```\n{text}\n```")

@@ -74,7 +74,15 @@ class DistillSettings:
             need(getattr(self, name) >= 1, f"distill.{name}", getattr(self, name), "1 or more")
         for name in ("online_epsilon", "online_falls", "epsilon"):
             need(0 <= getattr(self, name) <= 1, f"distill.{name}", getattr(self, name), "0 to 1")
-        for name in ("shift", "decisions", "eval_start_updates", "still_levels", "still_updates", "still_decisions"):
+        for name in (
+            "seed",
+            "shift",
+            "decisions",
+            "eval_start_updates",
+            "still_levels",
+            "still_updates",
+            "still_decisions",
+        ):
             need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")
         for name in ("readouts", "hints"):
             need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")

@@ -8,6 +8,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from deploy.spec import load_spec
 from distill.distiller import Distiller
 from distill.judge import exam, keep_best, lines, report
 from distill.settings import DistillRun
@@ -15,6 +16,7 @@ from rl.board import Board, Ticker
 from rl.command import Stop, launch, only_one, run, settings
 from rl.memory import keep_freed_memory
 from rl.parallel import ALONE, Team, team
+from rl.settings import SettingsError
 from rl.stages import STUDENT
 
 
@@ -35,19 +37,38 @@ def distil(config: DistillRun, distiller: Distiller, board: Board | None, stop: 
         if judged or time.monotonic() - saved_s >= own.checkpoint_s:
             distiller.save(folder / "state.safetensors")
             saved_s = time.monotonic()
+    done = distiller.update >= own.updates
+    if done and board is not None and distiller.judged != distiller.update:  # told to end earlier than at first
+        ticker.say(_played(config, distiller, board))
     distiller.save(folder / "state.safetensors")
-    return distiller.update >= own.updates
+    return done
 
 
 def _judged(config: DistillRun, distiller: Distiller, board: Board, ticker: Ticker) -> bool:
     """Play where that is due; elsewhere now and then an exam alone."""
     own, update = config.distill, distiller.update
     if update == own.updates or (update >= own.eval_start_updates and update % own.eval_updates == 0):
-        ticker.say(keep_best(config, distiller, board))
+        ticker.say(_played(config, distiller, board))
         return True
     if update % own.exam_updates == 0:
         board.write(update, exam(distiller, distiller.folded()))
     return False
+
+
+def _played(config: DistillRun, distiller: Distiller, board: Board) -> str:
+    distiller.judged = distiller.update
+    return keep_best(config, distiller, board)
+
+
+def need_not_finetuned(config: DistillRun, update: int) -> None:
+    """Raise SettingsError where distilling on from `update` would replace a student that learned on by play."""
+    path = config.folder / Path(STUDENT).name
+    left = config.distill.updates - update
+    if left > 0 and path.exists() and "finetuned_from" in load_spec(path)[1]:
+        raise SettingsError(
+            f"{path}: learned on by play (make finetune), distilling on for {left:,} updates would take its place; "
+            "use another root=... or remove it"
+        )
 
 
 def command(config: DistillRun, text: str) -> int:
@@ -61,7 +82,9 @@ def _command(config: DistillRun, text: str, us: Team) -> int:
     state = folder / "state.safetensors"
     if us.share(state.exists()):
         distiller.resume(state)
-        _say(us, f"{folder}: going on at update {distiller.update:,}")
+        need_not_finetuned(config, distiller.update)
+        as_what = "".join(f", begun as {own['spec'][:16]}" for own in distiller.start)
+        _say(us, f"{folder}: going on at update {distiller.update:,}{as_what}")
     elif config.distill.start:
         distiller.begin_as([Path(own) for own in config.distill.start])
     try:

@@ -15,14 +15,16 @@ import pytest
 import torch
 from distill_cases import SMALL, TINY, linked, prepared, record, teacher, tiny_run
 
-from deploy.spec import load_spec
+from deploy.spec import load_spec, save_spec
 from distill.distiller import Distiller, heads_of
 from distill.judge import exam, read_alone, share_of
 from distill.settings import DistillRun, rate_at, temperature_at
+from distill.sources import Online
 from distill.student import StudentSettings
 from distill.train import command, distil
 from rl.board import Board
 from rl.files import write_json
+from rl.games import SEEDS
 from rl.scores import Score, protocol
 from rl.settings import SettingsError
 from rl.stages import CARD, PLAIN_STUDENT
@@ -116,6 +118,42 @@ def test_a_run_goes_on_where_it_stopped(root):
     assert ended.learner.optimiser.param_groups[0]["lr"] == rate_at(5, config.distill)
 
 
+def test_a_run_that_is_told_to_end_where_it_stands_judges_the_student_of_then(root):
+    config = tiny_run(root, mode="offline")
+    go(config, looks=2)
+    shorter = replace(config, distill=replace(config.distill, updates=2))
+    assert command(shorter, "") == 0 and load_spec(config.folder / "student.npz")[1]["update"] == 2
+    count = len(lines(config))
+    assert command(shorter, "") == 0 and len(lines(config)) == count, "and is judged once"
+
+
+def test_a_run_that_goes_on_plays_games_that_it_has_not_played(root, monkeypatch):
+    config, seeds = tiny_run(root), []
+    monkeypatch.setattr("distill.distiller.Online", lambda *own: seeds.append(own[5]) or Online(*own))
+    go(config, looks=2)
+    go(config, looks=1)
+    fresh, _, going_on = seeds
+    assert fresh == config.distill.seed != going_on
+
+
+def test_seeds_may_be_large(root):
+    config = tiny_run(root, mode="offline", seed=2_000, updates=1)
+    assert command(config, "") == 0
+    told = json.loads((config.folder / "report.json").read_text())["scores"]["Pong"]["protocol"]["seed"]
+    assert told == (2_000_003 * 2_000 + config.distill.eval_episodes) % SEEDS < 2_000_003 * 2_000
+
+
+def test_a_student_that_learned_on_by_play_is_not_replaced_by_distilling_on(root):
+    config = tiny_run(root, mode="offline", updates=2)
+    assert command(config, "") == 0
+    path = config.folder / "student.npz"
+    spec, origin = load_spec(path)
+    save_spec(spec, path, origin | {"finetuned_from": "another"})
+    longer = replace(config, distill=replace(config.distill, updates=4))
+    with pytest.raises(SettingsError, match=r"student.npz: learned on by play .*, distilling on for 2 updates would"):
+        command(longer, "")
+
+
 @pytest.mark.parametrize("looks", [2, pytest.param(4, marks=pytest.mark.slow)])  # before and after a judgement
 def test_an_offline_run_that_was_stopped_ends_as_one_that_was_not(ready, tmp_path, looks):
     whole, parted = (tiny_run(linked(ready, tmp_path / name), mode="offline") for name in ("whole", "parted"))
@@ -165,12 +203,12 @@ def test_other_layers_games_or_teachers_do_not_go_on_with_a_run(root):
     config = tiny_run(root, mode="offline")
     go(config, looks=1)
     wider = replace(config, student=replace(config.student, layers=(*SMALL[:2], replace(SMALL[2], features=24))))
-    with pytest.raises(SettingsError, match=r"begun with other games, teachers or layers; use another root"):
+    with pytest.raises(SettingsError, match=r"begun with other layers; use another root"):
         go(wider)
     (root / "Pong" / "teacher").unlink()
     (root / "Pong" / "rollouts").unlink()
     record(teacher("Pong", root, seed=8), root)
-    with pytest.raises(SettingsError, match=r"begun with other games, teachers or layers"):
+    with pytest.raises(SettingsError, match=r"begun with other teachers; use another root"):
         go(config)
 
 
@@ -270,6 +308,7 @@ WRONG = [
     ("surrogate_width", 0.0, "above 0"),
     ("hysteresis", 0.5, "0 to below 0.5"),
     ("shift", -1, "0 or more"),
+    ("seed", -1, "0 or more"),
     ("decisions", -1, "0 or more"),
     ("shares", (0.0,), "each above 0"),
     ("shares", (2.0, 1.0), "none, or 1"),
@@ -397,7 +436,7 @@ def test_every_kind_of_student_trains_goes_on_and_says_what_it_is(root, change):
     if "transduction" in change:
         assert set(np.unique(spec.front.weights)) == {0, 127}
         assert ((spec.front.weights != 0).any(axis=(2, 3)).sum(axis=1) == 1).all(), "each compares one picture"
-    with pytest.raises(SettingsError, match=r"begun with other games, teachers or layers"):
+    with pytest.raises(SettingsError, match=r"begun with other [a-z, ]+; use another root"):
         go(plain)
 
 

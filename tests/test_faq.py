@@ -108,7 +108,9 @@ def test_the_command_leaves_integers_their_state_their_metrics_and_a_report(root
     } <= tags
     assert f"Pong int{bits}: " in capsys.readouterr().out
     count = len(lines(config))
-    assert command(config, "settings") == 0 and len(lines(config)) == count, "a finished run is not run again"
+    again = replace(config, integers=replace(config.integers, learning_rate=0.5))
+    assert command(again, "settings") == 0 and len(lines(config)) == count, "a finished run is not run again"
+    assert read_json(config.folder / "report.json")["settings"] == report["settings"], "it learned by none of these"
 
 
 @pytest.mark.parametrize("steps", ["calibrated", pytest.param("learned", marks=pytest.mark.slow)])
@@ -210,6 +212,7 @@ def test_a_gradient_that_is_no_number_names_its_layer(root, monkeypatch):
         ("bits", 5, "4, 8"),
         ("steps", "sometimes", "calibrated, learned"),
         ("learning_rate", 0.0, "above 0"),
+        ("seed", -1, "0 or more"),
         ("temperature", -1.0, "above 0"),
         ("step_rate", -1.0, "0 or more"),
         ("epochs", -1, "0 (calibration alone) or more"),
@@ -253,6 +256,6 @@ def test_another_teacher_dataset_or_kind_of_step_does_not_go_on_with_a_run(root)
     config = run_of(root)
     go(config, looks=1)
     with pytest.raises(
-        SettingsError, match=r"state\.safetensors: begun with another teacher, dataset, step sizes or bits"
+        SettingsError, match=r"state\.safetensors: begun with other steps, temperature; use another root=\.\.\. or"
     ):
-        Tuner(run_of(root, steps="learned")).resume(config.folder / "state.safetensors")
+        Tuner(run_of(root, steps="learned", temperature=9.0)).resume(config.folder / "state.safetensors")

@@ -68,6 +68,13 @@ def config(ready: Path, tmp_path: Path) -> FinetuneRun:
     return FinetuneRun("Pong", str(root), SHORT, TINY)
 
 
+def begun(config: FinetuneRun) -> Finetuner:
+    """A run before its first update."""
+    tuner = Finetuner(config)
+    tuner.begin()
+    return tuner
+
+
 def plain_advantages(reward, discount, value, trace):
     """Equation 16 of Schulman et al. 2016, term by term."""
     found = np.zeros_like(reward)
@@ -114,7 +121,7 @@ def test_the_policy_that_is_learnt_is_the_one_that_played(config):
 
 
 def test_how_sharp_votes_are_is_not_learnt(config):
-    tuner = Finetuner(config)
+    tuner = begun(config)
     before = tuner.student.log_scale.clone()
     tuner.step()
     assert torch.equal(tuner.student.log_scale, before)
@@ -250,7 +257,7 @@ def hidden(tuner: Finetuner) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("still", [0, 2])
 def test_levels_that_stand_still_keep_their_weights_and_the_others_learn(config, still):
-    tuner = Finetuner(replace(config, finetune=replace(TINY, still_levels=still)))
+    tuner = begun(replace(config, finetune=replace(TINY, still_levels=still)))
     before = hidden(tuner)
     for _ in range(2):
         tuner.step()
@@ -260,7 +267,7 @@ def test_levels_that_stand_still_keep_their_weights_and_the_others_learn(config,
 
 
 def test_what_learns_is_the_very_function_that_is_folded(config):
-    tuner = Finetuner(config)
+    tuner = begun(config)
     means = [level.mean.clone() for level in tuner.student.normalised]
     for _ in range(3):
         tuner.step()
@@ -319,11 +326,54 @@ def test_a_better_student_than_the_one_that_ships_becomes_the_runs_and_a_second_
     report = json.loads((config.distilled / "report.json").read_text())
     assert (report["what"], report["spec"], report["updates"]) == ("student", spec.digest, 3)
     assert report["finetuned"]["begun"] == begun and report["scores"]["Pong"]["mean"] == 0.75
-    assert (config.before / "student.npz").read_bytes() == shipped.read_bytes()
+    assert (config.folder / "before" / "student.npz").read_bytes() == shipped.read_bytes()
     again = Finetuner(config)
     again.resume(config.folder / "state.safetensors")
     again.close()
     assert again.begun.spec.digest == begun and again.begun.unfolded
+
+
+def test_another_student_that_was_distilled_since_is_not_replaced_by_an_older_one(config, monkeypatch):
+    scripted(monkeypatch, 1.0, 3.0, 2.0, 0.5, 0.75)
+    assert command(config, "") == 0
+    path, report = config.distilled / "student.npz", config.distilled / "report.json"
+    spec, origin = load_spec(config.folder / "before" / "student.npz")
+    last = spec.layers[-1]
+    other = replace(spec, layers=(*spec.layers[:-1], replace(last, leak=last.leak + 1)))
+    tuning.save_spec(other, path, origin)
+    write_json(report, json.loads(report.read_text()) | {"spec": other.digest})
+    (config.distilled / "latent.safetensors").unlink()
+    with pytest.raises(SettingsError, match=r"begun from another student; remove .*finetuned to begin anew"):
+        command(config, "")
+    assert load_spec(path)[0].digest == other.digest
+    (config.folder / "state.safetensors").unlink()
+    scripted(monkeypatch, 1.0, 3.0, 2.0, 0.5, 0.75)
+    assert command(config, "") == 0
+    assert load_spec(config.folder / "before" / "student.npz")[0].digest == other.digest
+
+
+def test_a_finished_run_tells_what_it_found_by_the_settings_that_it_learned_by(config, monkeypatch):
+    scripted(monkeypatch, 1.0, 3.0, 2.0, 0.5, 0.75)
+    assert command(config, "") == 0
+    kept = [(folder / "report.json").read_bytes() for folder in (config.folder, config.distilled)]
+    scripted(monkeypatch)
+    assert command(replace(config, finetune=replace(config.finetune, learning_rate=0.5)), "") == 0
+    assert [(folder / "report.json").read_bytes() for folder in (config.folder, config.distilled)] == kept
+
+
+def test_a_run_that_goes_on_plays_other_games_in_the_unit_that_was_measured_at_first(config, monkeypatch):
+    scripted(monkeypatch, 0.0, 0.0)
+    monkeypatch.setattr(tuning, "Stop", lambda: StopAfter(2))
+    command(config, "")
+    again = Finetuner(config)
+    fresh, state = again._rollout(), config.folder / "state.safetensors"
+    again.resume(state)
+    assert not torch.equal(again._rollout().cells, fresh.cells)
+    unit = again.unit
+    again.close()
+    other = begun(config)
+    other.close()
+    assert unit == other.unit > 0
 
 
 def test_integers_whose_layers_nothing_tells_cannot_learn_on(config):
@@ -345,6 +395,7 @@ WRONG = [
     ("updates", 0, "1 or more"),
     ("gamma", 1.5, "0 to 1"),
     ("still_levels", -1, "0 or more"),
+    ("seed", -1, "0 or more"),
     ("entropy", -0.5, "0 or more"),
     ("learning_rate", 0.0, "above 0"),
     ("batch", 7, r"a divisor of envs \* rollout_steps \(16\)"),

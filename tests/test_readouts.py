@@ -217,7 +217,7 @@ def test_states_begun_without_readouts_or_hints_are_refused_with_them(tmp_path, 
     ready = prepared(tmp_path, "Pong")
     plain = Distiller(tiny_run(ready, mode="offline", **{without: 0.0}))
     plain.save(tmp_path / "state.safetensors")
-    with pytest.raises(SettingsError, match=r"begun with other games, teachers or layers"):
+    with pytest.raises(SettingsError, match=r"begun with other readouts or hints of them; use another root"):
         Distiller(tiny_run(ready, mode="offline")).resume(tmp_path / "state.safetensors")
 
 

@@ -83,6 +83,22 @@ def test_levels_stand_still_from_their_update_on():
     assert still_at(9, replace(own, still_levels=0)) == 0
 
 
+def test_levels_that_come_to_stand_after_a_resume_are_measured_by_many_batches_and_only_then(tmp_path, monkeypatch):
+    ready, path = prepared(tmp_path, "Pong"), tmp_path / "state.safetensors"
+    made = Distiller(tiny_run(ready, mode="offline", still_levels=2, still_updates=99))
+    for _ in range(3):
+        made.step()
+    made.save(path)
+    measured = []
+    monkeypatch.setattr("distill.distiller.recalibrate", lambda student, _: measured.append(student.still))
+    for levels, after in ((2, [0]), (2, [0]), (3, [0, 2])):  # earlier than it was said before; again; one more level
+        again = Distiller(tiny_run(ready, mode="offline", still_levels=levels, still_updates=1))
+        again.resume(path)
+        again.step()
+        again.save(path)
+        assert measured == after and again.student.still == levels
+
+
 @pytest.mark.parametrize(("threads", "mode"), [(1, "both"), (2, "both"), (1, "offline"), (1, "online")])
 def test_what_is_remembered_teaches_what_the_pictures_teach(tmp_path, threads, mode):
     ready = prepared(tmp_path, "Pong")
