@@ -175,8 +175,19 @@ class Overlapping(torch.autograd.Function):
 
 def of_weights(grad: Tensor, x: Tensor, size: torch.Size, stride: int, padding: int, groups: int) -> Tensor:
     """The gradient of weights [O, C/G, k, k] by that of their sums [B, H', W', O] over places x [B, H, W, C]."""
+    kind = grad.dtype
+    if kind == torch.bfloat16 and any(blind(side, size[2], stride, padding) for side in x.shape[1:3]):
+        x, grad = x.float(), grad.float()  # torch leaves such taps' gradients as it found that memory in bfloat16
     turned = x.permute(0, 3, 1, 2), size, grad.permute(0, 3, 1, 2)
-    return conv2d_weight(*turned, stride, padding, 1, groups)  # type: ignore[no-any-return, no-untyped-call]
+    return conv2d_weight(*turned, stride, padding, 1, groups).to(kind)  # type: ignore[no-any-return, no-untyped-call]
+
+
+@lru_cache(maxsize=KNOWN)
+def blind(side: int, kernel: int, stride: int, padding: int) -> bool:
+    """Whether some tap along a side of the map reads padding alone, wherever the kernel stands."""
+    first = np.arange(-padding, side + padding - kernel + 1, stride)
+    read = first[:, None] + np.arange(kernel)
+    return not ((read >= 0) & (read < side)).any(axis=0).all()
 
 
 def _of_places(grad: Tensor, weights: Tensor, shape: Shape, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from distill_cases import SMALL, heads, levels, stacks, student, trained_looking
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.convolve import Shape, convolve
+from distill.convolve import Shape, convolve, sides
 from distill.fire import EPSILON
 from distill.front import front_sums, pixel_kernel, plain_sums
 from distill.statistics import recalibrate
@@ -139,6 +139,44 @@ def test_every_way_to_convolve_gives_the_same_sums_and_gradients(case, dtype):
     slope = torch.randint(-2, 3, plain.shape, generator=rng).float()
     for a, b in zip(*(torch.autograd.grad(y.float(), (x, weights), slope) for y in (plain, ours)), strict=True):
         assert torch.equal(a, b)
+
+
+BLIND = [
+    # channels, features, groups, kernel, stride, padding, height, width: some taps read padding alone
+    (6, 4, 2, 4, 3, 1, 2, 5),
+    (6, 4, 2, 3, 2, 1, 1, 4),
+    (6, 4, 1, 3, 4, 1, 7, 2),
+    (64, 32, 4, 5, 2, 2, 3, 1),
+    (6, 4, 1, 2, 2, 1, 5, 1),
+]
+
+
+def by_unfolding(x: torch.Tensor, slope: torch.Tensor, shape: Shape) -> torch.Tensor:
+    """The gradient of weights [O, C/G, k, k] by products of every patch, in float64."""
+    k, groups = shape.kernel, shape.groups
+    patches = F.unfold(x.double().permute(0, 3, 1, 2), k, 1, shape.padding, shape.stride)
+    patches = patches.reshape(len(x), groups, -1, patches.shape[2])
+    by_group = slope.double().permute(0, 3, 1, 2).reshape(len(x), groups, -1, patches.shape[3])
+    return torch.einsum("bgop,bgkp->gok", by_group, patches).reshape(shape.features, -1, k, k)
+
+
+@pytest.mark.parametrize("case", BLIND)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_of_taps_that_read_padding_alone_have_no_gradient_and_the_others_theirs(case, dtype):
+    *numbers, height, width = case
+    shape = Shape(*numbers)
+    rng = torch.Generator().manual_seed(1)
+    size = (shape.features, shape.channels // shape.groups, shape.kernel, shape.kernel)
+    for _ in range(8):  # what memory held before is chance
+        torch.full((1 << 12,), torch.nan, dtype=dtype)
+        x = torch.randint(0, 2, (3, height, width, shape.channels), generator=rng).to(dtype)
+        weights = torch.randint(-1, 2, size, generator=rng).to(dtype).requires_grad_()
+        sums = convolve(x, weights, shape)
+        slope = torch.randint(-2, 3, (3, *sides(shape, height, width), shape.features), generator=rng)
+        (found,) = torch.autograd.grad(sums, weights, slope.to(dtype).reshape(sums.shape))
+        wanted = by_unfolding(x, slope, shape)
+        assert (wanted == 0).all(dim=(0, 1)).any(), "every tap reads: nothing is shown"
+        assert torch.equal(found.double(), wanted)
 
 
 @pytest.mark.parametrize("products", [front_sums, plain_sums])

@@ -13,6 +13,7 @@ from deploy.chip import CHIPS, CompileError
 from deploy.compiler import unplaced
 from deploy.spec import Head, StudentSpec
 from deploy.tiling import naive_cores
+from distill.convolve import blind
 from distill.export import export
 from distill.settings import DistillRun
 from distill.student import Student, StudentSettings
@@ -84,3 +85,11 @@ def test_a_chip_too_small_names_the_layer_to_shrink_and_the_count_over():
     )
     with pytest.raises(CompileError, match=message):
         unplaced(spec, small)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_tap_of_a_preset_reads_so_that_its_gradient_is_a_product_of_bfloat16(name):
+    made = Student(shape(name), (Head("Game", tuple(map(str, range(PRESETS[name][0]))), 0),))
+    for own, before in zip(made.chip_layers, made.maps(), strict=False):
+        by_rows = own.shape.patches
+        assert by_rows or not any(blind(side, own.own.kernel, own.own.stride, own.own.padding) for side in before)
