@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -364,10 +365,11 @@ class Student(nn.Module):
         return rates | zeros
 
     def settle(self) -> float:
-        """After an update; the share of trinary weights that changed."""
-        with torch.no_grad():
-            self.front.hidden.clamp_(-1, 1)
-        flips = sum(layer.settle() for layer in self.chip_layers)
+        """After an update, levels that stand still left as they are; the share of trinary weights that changed."""
+        if not self.still:
+            with torch.no_grad():
+                self.front.hidden.clamp_(-1, 1)
+        flips = sum(layer.settle() for layer in islice(self.chip_layers, max(0, self.still - 1), None))
         return flips / sum(layer.trinary.numel() for layer in self.chip_layers)
 
 

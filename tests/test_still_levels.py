@@ -53,6 +53,22 @@ def test_levels_that_stand_still_keep_all_they_have_and_the_others_learn(still, 
     assert made.optimiser.state[made.student.front.hidden] == {}
 
 
+@pytest.mark.parametrize("still", [1, 2])
+def test_a_lower_hysteresis_moves_no_weight_of_a_level_that_stands_still(still):
+    made = learner(still)
+    with torch.no_grad():
+        made.student.front.hidden.fill_(1.5)
+        for layer in made.student.chip_layers:
+            layer.hidden.fill_(0.45)  # between the bounds that were: 1 stayed 1
+            layer.trinary.fill_(1)
+    made.student.tune(0.0, 1.0)
+    before = state(made.student, slice(still))
+    flips = made.student.settle()
+    assert torch.equal(state(made.student, slice(still)), before)
+    moved = [bool((layer.trinary == 0).all()) for layer in made.student.chip_layers]
+    assert moved == [level >= still for level in range(1, 1 + len(SMALL))] and flips > 0
+
+
 @pytest.mark.parametrize("read", [False, True])
 def test_what_still_learns_has_the_gradient_that_it_has_among_levels_that_all_learn(read):
     whole, part = learner(0, read=read), learner(2, read=read)
