@@ -9,6 +9,7 @@ from pathlib import Path
 from distill.student import StudentSettings
 from rl.games import EnvSettings
 from rl.settings import need
+from rl.stacks import STACK
 from rl.stages import label
 
 MODES = ("offline", "online", "both")
@@ -86,6 +87,9 @@ class DistillSettings:
             need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")
         for name in ("readouts", "hints"):
             need(getattr(self, name) >= 0, f"distill.{name}", getattr(self, name), "0 or more")
+        least = STACK + 1  # pictures of an env that its own play's ring must hold
+        rows = f"{least * self.envs} or more, {least} of each of the {self.envs} envs"
+        need(self.online_rows // self.envs >= least, "distill.online_rows", self.online_rows, rows)
         need(0 <= self.hysteresis < 0.5, "distill.hysteresis", self.hysteresis, "0 to below 0.5")
         need(all(share > 0 for share in self.shares), "distill.shares", self.shares, "each above 0")
 

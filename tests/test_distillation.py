@@ -297,6 +297,7 @@ WRONG = [
     ("updates", 0, "1 or more"),
     ("batch", 1, "2 or more"),
     ("envs", 0, "1 or more"),
+    ("online_rows", 9, "10 or more, 5 of each of the 2 envs"),
     ("log_updates", 0, "1 or more"),
     ("eval_episodes", 0, "1 or more"),
     ("online_epsilon", 1.5, "0 to 1"),
