@@ -28,8 +28,9 @@ from bench.limits import processors
 from bench.report import FOLDER, write_report
 from bench.teacher import products
 from deploy.spec import Head
-from distill.distiller import Distiller
+from distill.distiller import WARM, Distiller
 from distill.learner import Goal, Learner, imitation
+from distill.memo import Remembering
 from distill.settings import DistillRun
 from distill.sources import Lesson
 from distill.student import Student
@@ -37,6 +38,7 @@ from rl.command import CONF, settings
 from rl.frames import CELLS, CHANNELS
 
 PRESETS = ("slim", "middle", "short", "half", "full")
+FEW = 3  # updates that load what is compiled, untimed
 PASSES = 3  # that a sample costs: forward, and for the gradients of weights and inputs each as much again
 KINDS = {"with lessons and play": False, "with still levels": True}  # of whole updates: whether levels stand still
 ACTIONS = ("NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE")
@@ -71,9 +73,7 @@ def made(config: DistillRun) -> Learner:
 
 
 def updates_a_second(step: Callable[[], Any], updates: int) -> float:
-    """After a few that load what is compiled."""
-    for _ in range(3):
-        step()
+    """Of so many in a row, what is compiled being loaded."""
     start = time.perf_counter()
     for _ in range(updates):
         step()
@@ -85,7 +85,13 @@ def alone(config: DistillRun, updates: int) -> float:
     own, learner = config.distill, made(config)
     cells = torch.randint(256, (own.batch, CELLS, CELLS, CHANNELS), dtype=torch.uint8)
     lesson, goal = Lesson(cells, torch.randn(own.batch, len(ACTIONS))), Goal(imitation("kl", 1.0), own.learning_rate, 0)
-    return own.batch * updates_a_second(lambda: learner.finish(learner.begin([lesson], goal), goal), updates)
+
+    def step() -> None:
+        learner.finish(learner.begin([lesson], goal), goal)
+
+    for _ in range(FEW):
+        step()
+    return own.batch * updates_a_second(step, updates)
 
 
 def whole(config: DistillRun, updates: int, still: bool) -> float:
@@ -96,9 +102,19 @@ def whole(config: DistillRun, updates: int, still: bool) -> float:
     own = replace(own, still_levels=own.still_levels if still else 0, still_decisions=most)
     distiller = Distiller(replace(config, distill=own))
     try:
+        for _ in range(WARM + FEW):  # until it learns from its own play, too
+            distiller.step()
+        forget(distiller)
         return own.batch * updates_a_second(distiller.step, updates)
     finally:
         distiller.close()
+
+
+def forget(distiller: Distiller) -> None:
+    """Of what is recorded still levels have seen nothing, as when they have just come to stand."""
+    for recorded, _ in distiller._memory:
+        assert isinstance(recorded, Remembering)
+        recorded.forget()
 
 
 def measure(

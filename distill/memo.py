@@ -37,6 +37,10 @@ class Memo:
         if hints is not None:
             self._hints[rows] = hints.numpy()
 
+    def forget(self) -> None:
+        """Nothing is known of any row from now on."""
+        self._known[:] = False
+
     def look(self, rows: Rows, find: Callable[[Rows], tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
         """Bits [B, N] and hints [B, K] of rows; what is not known of them is found, and known from then on."""
         fresh = np.unique(rows[~self._known[rows]])
@@ -76,6 +80,10 @@ class Remembering:
     def note(self, rows: Rows, bits: Tensor, hints: Tensor | None) -> None:
         """What is said of pictures that are new in these rows of the source."""
         self._memo.note(rows, bits, hints)
+
+    def forget(self) -> None:
+        """What is remembered is shown anew when it is drawn."""
+        self._memo.forget()
 
     def _places(self, rng: np.random.Generator, batch: int) -> Rows:
         if self._among is None:

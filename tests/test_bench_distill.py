@@ -9,7 +9,9 @@ from distill_cases import prepared, student, tiny_run
 
 from bench import distill as bench
 from bench import teacher
+from distill.distiller import WARM
 from distill.export import export
+from distill.memo import Memo
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ def test_a_whole_step_is_measured_while_the_student_plays(tmp_path, monkeypatch)
 
     monkeypatch.setattr(bench, "Distiller", Watched)
     assert bench.whole(config, 2, still=False) > 0
-    assert seen == [2 * (3 + 2)]
+    assert seen == [2 * (WARM + bench.FEW + 2)]
 
 
 @pytest.mark.parametrize(("levels", "minutes"), [(2, 4 / 100 + 2 / 400), (0, 6 / 100)])
@@ -75,7 +77,7 @@ def test_the_budget_counts_updates_of_all_levels_and_those_while_some_stand_stil
     assert facts["minutes_for_the_budget"] == pytest.approx(minutes * config.distill.batch / 60)
 
 
-def test_levels_stand_still_where_that_is_measured_and_as_large_a_share_of_pictures_is_new(tmp_path, monkeypatch):
+def test_levels_stand_still_where_that_is_measured_and_as_much_less_is_remembered(tmp_path, monkeypatch):
     config = tiny_run(prepared(tmp_path, "Pong"), still_levels=2, still_updates=2, still_decisions=8, updates=12)
     seen = []
     step = bench.Distiller.step
@@ -89,4 +91,32 @@ def test_levels_stand_still_where_that_is_measured_and_as_large_a_share_of_pictu
     monkeypatch.setattr(bench.Distiller, "step", watched)
     for still in (False, True):
         bench.whole(config, 5, still)
-    assert seen == [(0, 4)] * 8 + [(2, 4)] * 8
+    steps = WARM + bench.FEW + 5
+    assert seen == [(0, 4)] * steps + [(2, 4)] * steps
+
+
+def test_as_large_a_share_of_recorded_pictures_is_new_in_the_timed_window_as_in_a_whole_run(tmp_path, monkeypatch):
+    plan = {"still_levels": 2, "still_updates": 15, "still_decisions": 80, "updates": 55}
+    config = tiny_run(prepared(tmp_path, "Pong"), online_start_updates=0, **plan)
+    drawn, look = [], Memo.look
+
+    def watched(memo, rows, find):
+        drawn.append((len(memo._known), len(rows), len(set(rows[~memo._known[rows]].tolist()))))
+        return look(memo, rows, find)
+
+    def share(places):
+        rows = [(count, new) for memo, count, new in drawn if memo == places]
+        return sum(new for _, new in rows) / sum(count for count, _ in rows), {count for count, _ in rows}
+
+    monkeypatch.setattr(Memo, "look", watched)
+    distiller = bench.Distiller(config)
+    for _ in range(55):
+        distiller.step()
+    distiller.close()
+    whole, counts = share(80)
+    assert counts == {4}, "half of a batch is recorded"
+    clock = bench.updates_a_second
+    monkeypatch.setattr(bench, "updates_a_second", lambda *own: drawn.clear() or clock(*own))
+    bench.whole(config, 20, still=True)
+    assert share(40) == (pytest.approx(whole, abs=0.05), {4})
+    assert 0.3 < whole < 0.6

@@ -62,6 +62,14 @@ def test_what_is_noted_takes_the_place_of_what_was_found_and_is_not_looked_for()
     assert find.asked == [[1, 3]]
 
 
+def test_what_is_forgotten_is_found_again():
+    own, find = Memo(7, 1, 1), Finder()
+    for _ in range(2):
+        own.look(np.array([1, 3]), find)
+        own.forget()
+    assert find.asked == [[1, 3], [1, 3]]
+
+
 def test_without_hints_there_are_none():
     assert Memo(7, 1, 0).look(np.array([1]), Finder(hinted=False))[1] is None
 
