@@ -1,7 +1,8 @@
 """What each part of the student's recipe is worth: the same short distillation with one thing changed, on four games.
 
 A run is the command itself, in a process of its own, on the teachers and datasets below `--source`; runs that are done
-are kept, runs that were stopped go on. Each part of the recipe gets a table, with intervals over seeds, and curves.
+are kept, runs that were stopped go on, runs of other datasets or scored by other `--episodes` are refused. Each part of
+the recipe gets a table, with intervals over seeds, and curves.
 """
 
 from __future__ import annotations
@@ -9,22 +10,22 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
-
-import numpy as np
 
 from bench.ablation import carry_out
 from bench.lines import Line, drawn
 from bench.report import FOLDER, write_report
 from deploy.cards import table as markdown
-from rl.files import write_whole
-from rl.statistics import estimate, mean
+from rl.files import read_json, write_whole
+from rl.manifest import read_manifest
+from rl.settings import need
 
 Overrides = tuple[str, ...]
 
@@ -34,7 +35,9 @@ def flat(value: float) -> Overrides:
     return ("distill.unit=value", f"distill.temperature={value}", f"distill.temperature_start={value}")
 
 
-# By part of the recipe; each changes one thing of the default, and what is not named is as conf/distill.yaml has it.
+# By part of the recipe; what is not named is as conf/distill.yaml has it. Each changes one thing of the default, except
+# that a flat temperature is in points and does not cool, students of another size have other levels throughout, and
+# history and axons are pairs: slim and another first layer of it, middle and other signs of it.
 PARTS: Mapping[str, Mapping[str, Overrides]] = {
     "loss": {"kl": (), "nll": ("distill.loss=nll",), "mse": ("distill.loss=mse",)},
     "temperature": {"cooled": (), **{f"{value:g}": flat(value) for value in (1.0, 0.1, 0.01, 0.001)}},
@@ -51,9 +54,13 @@ PARTS: Mapping[str, Mapping[str, Overrides]] = {
     "transduction": {"learned": (), "thresholds": ("student.transduction=thresholds",)},
     "history": {"stacked by the host": ("student=slim",), "kept on the chip": ("student=slim-history",)},
     "augmentation": {"none": (), **{f"{n} pixels": (f"distill.shift={n}",) for n in (1, 4)}},
-    "axons": {"two an input": (), "one an input": ("student=one-axon",)},
+    "axons": {"two an input": ("student=middle",), "one an input": ("student=one-axon",)},
 }
 GAMES = ("Breakout", "Pong", "Qbert", "SpaceInvaders")
+# Student's t: 95 % lie within so many standard errors of the mean, by the values beyond one that it is of. Of more than
+# ten values the last, a little wide. NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2.
+OTHER = "give --episodes and --source as then, or another --folder"
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 @dataclass(frozen=True)
@@ -105,17 +112,35 @@ class Run:
 
 
 def linked(run: Run) -> None:
-    """Teacher and dataset of the source, where the run looks for them."""
+    """Teacher and dataset of the source, where the run looks for them; raises SettingsError where it had others."""
     for stage in ("teacher", "rollouts"):
         there, here = run.source / run.game / stage, run.own / run.game / stage
+        led = here.resolve() if here.is_symlink() else there.resolve()
+        need(led == there.resolve(), f"{here}: leads to", str(led), f"{there.resolve()}; {OTHER}")
         if there.exists() and not here.exists():
             here.parent.mkdir(parents=True, exist_ok=True)
             here.symlink_to(there.resolve())
 
 
+def finished(run: Run, budget: Budget) -> bool:
+    """Whether it came to its end; raises SettingsError where that was on another dataset or by other episodes.
+
+    A dataset's digest tells of its teacher, too.
+    """
+    path = run.folder / "report.json"
+    if not path.exists():
+        return False
+    told = read_json(path)
+    episodes, dataset = told["scores"][run.game]["protocol"]["episodes"], told["origin"]["datasets"][run.game]
+    need(episodes == budget.episodes, f"{path}: episodes", episodes, f"{budget.episodes}; {OTHER}")
+    now = read_manifest(run.source / run.game / "rollouts").digest
+    need(dataset == now, f"{path}: dataset", dataset[:12], f"{now[:12]}, that of {run.source}; {OTHER}")
+    return True
+
+
 def train(run: Run, budget: Budget) -> None:
     """Run it to its end, unless it is there."""
-    if not (run.folder / "report.json").exists():
+    if not finished(run, budget):
         linked(run)
         carry_out(run.command(budget), run.folder)
 
@@ -145,35 +170,40 @@ def result(part: str, variant: str, run: Run) -> dict[str, Any]:
 
 
 def table(part: str, rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown, a line a variant: share of the teacher by game, all games with their interval over seeds, cost."""
+    """Markdown, a line a variant: share of the teacher by game, all games with their interval over seeds, cost.
+
+    All of it is of the seeds that have every game of the part; a variant without one has no line.
+    """
     games = sorted({row["game"] for row in rows})
     heads = ("all games (95 % over seeds)", "agreement", "cores, plain rule", "processor minutes", "seeds")
     shown = [(part, *games, *heads)]
     for variant in PARTS[part]:
-        own = [row for row in rows if row["variant"] == variant]
+        own = whole([row for row in rows if row["variant"] == variant], games)
         if not own:
             continue
-        by_game = [[row["share"] for row in own if row["game"] == game] for game in games]
-        cells = [f"{fmean(shares):.3f}" if shares else "" for shares in by_game]
+        by_game = [fmean(row["share"] for row in own if row["game"] == game) for game in games]
         rest = fmean(row["agreement"] for row in own), fmean(row["cores"] for row in own)
-        minutes, seeds = fmean(row["cpu_s"] for row in own) / 60, len({row["seed"] for row in own})
-        shown.append(
-            (variant, *cells, interval(own), f"{rest[0]:.4f}", f"{rest[1]:,.0f}", f"{minutes:.1f}", str(seeds))
-        )
+        minutes, seeds = fmean(row["cpu_s"] for row in own) / 60, len(own) // len(games)
+        cells = (*(f"{share:.3f}" for share in by_game), interval(own), f"{rest[0]:.4f}", f"{rest[1]:,.0f}")
+        shown.append((variant, *cells, f"{minutes:.1f}", str(seeds)))
     return markdown(shown)
 
 
+def whole(rows: Sequence[dict[str, Any]], games: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of the seeds that have every game."""
+    had = {(row["seed"], row["game"]) for row in rows}
+    return [row for row in rows if all((row["seed"], game) in had for game in games)]
+
+
 def interval(rows: Sequence[dict[str, Any]]) -> str:
-    """Mean share over the games that every seed has, seeds resampled; of one seed there is no interval."""
-    seeds, games = sorted({row["seed"] for row in rows}), sorted({row["game"] for row in rows})
-    shares = {(row["seed"], row["game"]): row["share"] for row in rows}
-    whole = [[shares[seed, game] for game in games] for seed in seeds if all((seed, game) in shares for game in games)]
-    if not whole:
-        return "-"
-    found = estimate(mean, np.array(whole))
-    if len(whole) == 1:
-        return f"{found.value:.3f}"
-    return f"{found.value:.3f} ({found.low:.3f} .. {found.high:.3f})"
+    """Mean share, and where there are several seeds its 95 % t-interval over them; every seed has the same games."""
+    seeds = sorted({row["seed"] for row in rows})
+    means = [fmean(row["share"] for row in rows if row["seed"] == seed) for seed in seeds]
+    value = fmean(means)
+    if len(means) == 1:
+        return f"{value:.3f}"
+    within = T95[min(len(means) - 1, len(T95)) - 1] * stdev(means) / math.sqrt(len(means))
+    return f"{value:.3f} ({value - within:.3f} .. {value + within:.3f})"
 
 
 def picture(part: str, rows: Sequence[dict[str, Any]]) -> str:
@@ -205,11 +235,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return [(variant, Run(change, game, seed, root, own.source)) for (variant, change), game, seed in every]
 
     wanted = dict.fromkeys(run for part in own.parts for _, run in runs(part))  # the default is trained once
+    for run in wanted:  # what cannot go on is said before the work
+        if not finished(run, budget):
+            linked(run)
     with ThreadPoolExecutor(own.jobs) as pool:
         list(pool.map(lambda run: train(run, budget), wanted))
-    done = [(part, *pair) for part in PARTS for pair in runs(part) if (pair[1].folder / "report.json").exists()]
+    done = [(part, *pair) for part in PARTS for pair in runs(part) if finished(pair[1], budget)]
     rows = [result(*one) for one in done]
-    path = write_report("student_ablation", rows, {"updates": own.updates}, own.folder)
+    facts = {"updates": own.updates, "episodes": own.episodes, "source": str(own.source)}
+    path = write_report("student_ablation", rows, facts, own.folder)
     by_part = {part: [row for row in rows if row["part"] == part] for part in own.parts}
     for part, mine in by_part.items():
         write_whole(own.folder / f"student_ablation-{part}.svg", picture(part, mine).encode())
