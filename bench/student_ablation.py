@@ -57,9 +57,9 @@ PARTS: Mapping[str, Mapping[str, Overrides]] = {
     "axons": {"two an input": ("student=middle",), "one an input": ("student=one-axon",)},
 }
 GAMES = ("Breakout", "Pong", "Qbert", "SpaceInvaders")
+OTHER = "give --episodes and --source as then, or another --folder"
 # Student's t: 95 % lie within so many standard errors of the mean, by the values beyond one that it is of. Of more than
 # ten values the last, a little wide. NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2.
-OTHER = "give --episodes and --source as then, or another --folder"
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
