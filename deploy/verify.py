@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 
 import hydra
@@ -26,7 +25,7 @@ from rl.board import Ticker
 from rl.command import launch, run, settings
 from rl.files import write_json
 from rl.games import EnvSettings, ScalarGame
-from rl.loop import Epsilon, moments
+from rl.loop import Epsilon, seen
 from rl.manifest import versions
 from rl.rollouts import Rollouts
 from rl.settings import need
@@ -47,7 +46,8 @@ class VerifySettings:
 
     def __post_init__(self) -> None:
         need(self.decisions >= 1, "verify.decisions", self.decisions, "1 or more")
-        need(self.plain_decisions >= 1, "verify.plain_decisions", self.plain_decisions, "1 or more")
+        allowed = f"1 to {self.decisions}, verify.decisions"
+        need(1 <= self.plain_decisions <= self.decisions, "verify.plain_decisions", self.plain_decisions, allowed)
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,7 @@ def recorded(config: VerifyRun, game: str, spec: StudentSpec) -> tuple[NDArray[n
     print(f"pictures: no dataset in {folder}, the student plays {own.decisions} decisions of {game}")
     one = ScalarGame(game, config.env, own.seed)
     player = Epsilon(SpecPlayer(spec, game), 0.05, len(one.actions), own.seed)
-    played = list(islice(moments(one, player), own.decisions))
-    ended = [moment.step.ended for moment in played]
-    return np.stack([moment.obs for moment in played]), np.array([True, *ended[:-1]])
+    return seen(one, player, own.decisions)
 
 
 def in_order(rollouts: Rollouts, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
@@ -98,12 +96,13 @@ def differences(
     config: VerifyRun, spec: StudentSpec, compiled: Compiled, obs: NDArray[np.uint8], begins: NDArray[np.bool_]
 ) -> Iterator[Difference]:
     """Differences found, batch by batch; the lazy engine on all pictures, the plain one on the first few."""
-    ticker, few, chip = Ticker(len(obs)), config.verify.plain_decisions, Verifier(spec, compiled)
+    ticker, few = Ticker(len(obs)), config.verify.plain_decisions
+    chip, plain = Verifier(spec, compiled), Verifier(spec, compiled, Emulator)
     for start in range(0, len(obs), BATCH):
         bits, alone = spec.transduce(obs[start : start + BATCH]), begins[start : start + BATCH]
-        found = chip.first_difference(bits, alone)
-        if found is None and start == 0:
-            found = Verifier(spec, compiled, Emulator).first_difference(bits[:few], alone[:few])
+        found, left = chip.first_difference(bits, alone), few - start
+        if found is None and left > 0:
+            found = plain.first_difference(bits[:left], alone[:left])
         if found:
             yield found
         ticker.show(min(start + BATCH, len(obs)), "spec = cores so far")
@@ -120,20 +119,20 @@ def energy(compiled: Compiled, bits: NDArray[np.bool_]) -> Energy:
 def command(config: VerifyRun) -> int:
     name = label(config.games)
     spec, compiled = load_chip(name, config.root)
-    start, compared, costs = time.monotonic(), 0, []
+    start, compared, plain, costs = time.monotonic(), 0, 0, []
     for game in config.games:
         obs, begins = recorded(config, game, spec)
         for different in differences(config, spec, compiled, obs, begins):
             print(f"not equal: {different}")
             return 1
-        compared += len(obs)
+        compared, plain = compared + len(obs), plain + min(len(obs), config.verify.plain_decisions)
         costs.append(energy(compiled, spec.newest(obs[:ENERGY_PICTURES])))
     neurons = int((compiled.probe_core >= 0).sum())
     facts = {
         "what": "verify",
         "games": list(config.games),
         "decisions": compared,
-        "plain_decisions": config.verify.plain_decisions,
+        "plain_decisions": plain,
         "neurons": neurons,
         "spec": spec.digest,
         "graph": compiled.digest,
@@ -145,7 +144,7 @@ def command(config: VerifyRun) -> int:
     write_json(Path(config.root) / name / "chip" / "verify.json", facts)
     print(
         f"{name}: spec = cores on {compared:,} decisions, {neurons:,} neurons and every vote, spike for spike "
-        f"({config.verify.plain_decisions} decisions on the plain emulator too)"
+        f"({plain:,} decisions on the plain emulator too)"
     )
     for game, cost in zip(config.games, costs, strict=True):
         whole = cost.whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from distill.latent import load_latent
 from distill.student import Student
 from rl.command import launch, run, settings
 from rl.frames import stack_blocks
+from rl.games import EnvSettings, ScalarGame
+from rl.loop import Epsilon, seen
 from rl.rollouts import Rollouts
-from rl.settings import SettingsError
+from rl.settings import SettingsError, need
 from rl.stages import STUDENT, find, label
 
 BATCH = 100
@@ -33,6 +36,11 @@ class VerifySettings:
     plain_decisions: int  # of the second half of `make verify`
     seed: int
 
+    def __post_init__(self) -> None:
+        need(self.decisions >= 1, "verify.decisions", self.decisions, "1 or more")
+        allowed = f"1 to {self.decisions}, verify.decisions"
+        need(1 <= self.plain_decisions <= self.decisions, "verify.plain_decisions", self.plain_decisions, allowed)
+
 
 @dataclass(frozen=True)
 class VerifyRun:
@@ -40,7 +48,39 @@ class VerifyRun:
 
     games: tuple[str, ...]
     root: str
+    env: EnvSettings
     verify: VerifySettings
+
+    def __post_init__(self) -> None:
+        need(len(self.games) >= 1, "games", self.games, "one or more")
+
+
+class IntegersPlayer:
+    """Plays a student's integers as they are defined."""
+
+    def __init__(self, spec: StudentSpec, game: str) -> None:
+        self._spec, self._game = spec, game
+
+    def reset(self) -> None:
+        pass
+
+    def act(self, obs: NDArray[np.uint8]) -> int:
+        return int(self._spec.act(obs[None], self._game)[0])
+
+
+def recorded(config: VerifyRun, game: str, spec: StudentSpec) -> Iterator[NDArray[np.uint8]]:
+    """Picture stacks, batches of [B, 4, 84, 84], from the game's dataset, else played here and now by the student."""
+    own, folder = config.verify, Path(config.root) / game / "rollouts"
+    starts = range(0, own.decisions, BATCH)
+    if (folder / "manifest.json").exists():
+        rollouts, rng = Rollouts.open(folder), np.random.default_rng(own.seed)
+        yield from (rollouts.sample(rng, BATCH).obs for _ in starts)
+        return
+    print(f"pictures: no dataset in {folder}, the student plays {own.decisions} decisions of {game}")
+    one = ScalarGame(game, config.env, own.seed)
+    player = Epsilon(IntegersPlayer(spec, game), 0.05, len(one.actions), own.seed)
+    obs, _ = seen(one, player, own.decisions)
+    yield from (obs[start : start + BATCH] for start in starts)
 
 
 @torch.no_grad()
@@ -72,14 +112,12 @@ def command(config: VerifyRun) -> int:
         raise SettingsError(f"{latent}: folds to another spec than {path}; run make distill again")
     total, unfolded = 0, 0
     for game in config.games:
-        rollouts = Rollouts.open(Path(config.root) / game / "rollouts")
-        rng = np.random.default_rng(config.verify.seed)
-        for _ in range(-(-config.verify.decisions // BATCH)):
-            different, apart = compare(student, spec, rollouts.sample(rng, BATCH).obs)
+        for obs in recorded(config, game, spec):
+            different, apart = compare(student, spec, obs)
             if different:
                 print(f"not equal: {different}")
                 return 1
-            total, unfolded = total + BATCH, unfolded + apart
+            total, unfolded = total + len(obs), unfolded + apart
     print(
         f"{name}: folded student = spec on {total:,} decisions, every level, spike for spike; the student with its "
         f"floating-point norm votes otherwise on {unfolded}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -67,6 +68,13 @@ def moments(game: Game, player: Player) -> Iterator[Moment]:
             step = game.step(action)
             yield Moment(obs, action, step)
             obs, ended = step.obs, step.ended
+
+
+def seen(game: Game, player: Player, count: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """(what a player sees in so many decisions [count, 4, 84, 84], which of these begin an episode [count])."""
+    played = list(islice(moments(game, player), count))
+    ended = [moment.step.ended for moment in played]
+    return np.stack([moment.obs for moment in played]), np.array([True, *ended[:-1]])
 
 
 class RandomPlayer:

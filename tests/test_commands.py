@@ -20,6 +20,7 @@ from deploy.compiled import load_compiled, save_compiled
 from deploy.files import HEADER
 from deploy.realtime import RealtimeSettings
 from deploy.spec import save_spec
+from distill import verify as distill_verify
 from rl.checkpoint import save_policy
 from rl.command import run
 from rl.files import write_json
@@ -144,6 +145,33 @@ def test_verify_agrees_on_an_unharmed_chip_and_says_on_how_much(root, capsys):
     ((game, energy),) = facts["energy"].items()
     assert energy["measured"] and energy["total_a_w"] > energy["whole"]["static_w"] > 0, game
     assert "Pong: spec = cores on 12 decisions" in capsys.readouterr().out
+
+
+def test_verify_compares_on_the_plain_emulator_as_many_as_it_says_batch_after_batch(root, capsys, monkeypatch):
+    held = []
+
+    class Counted(verify.Emulator):
+        def hold(self, picture, ticks):
+            held.append(ticks)
+            super().hold(picture, ticks)
+
+    monkeypatch.setattr(verify, "Emulator", Counted)
+    monkeypatch.setattr(verify, "BATCH", 4)
+    config = a_verify(root)
+    assert verify.command(replace(config, verify=replace(config.verify, plain_decisions=10))) == 0
+    assert len(held) == 10
+    assert json.loads((root / "Pong/chip/verify.json").read_text())["plain_decisions"] == 10
+    assert "(10 decisions on the plain emulator too)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", [verify.VerifySettings, distill_verify.VerifySettings])
+def test_both_halves_of_verify_refuse_to_compare_nothing_or_more_than_there_is(kind):
+    with pytest.raises(SettingsError, match=r"^verify\.decisions: found 0, allowed 1 or more$"):
+        kind(decisions=0, plain_decisions=1, seed=1)
+    for found in (0, 13):
+        wanted = rf"^verify\.plain_decisions: found {found}, allowed 1 to 12, verify\.decisions$"
+        with pytest.raises(SettingsError, match=wanted):
+            kind(decisions=12, plain_decisions=found, seed=1)
 
 
 def rewired(chip, core, neuron):

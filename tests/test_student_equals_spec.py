@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 import torch
 from distill_cases import SMALL, stacks, student, trained_looking
+from fakes import PONG
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rollout_cases import record as record_rollouts
+from run_cases import ENV
 
-from deploy.spec import StudentSpec
+from deploy.spec import Head, StudentSpec, save_spec
+from distill import verify
 from distill.export import Folded, export, leaks
 from distill.judge import folded_act
-from distill.student import LayerSettings, Student
+from distill.latent import save_latent
+from distill.student import LayerSettings, Student, StudentSettings
 from rl.frames import pixels, stack_blocks
+from rl.settings import SettingsError
+from rl.stages import STUDENT
 
 LAYERS = [
     LayerSettings(12, 2, 4, 2, 1, False),
@@ -126,3 +133,33 @@ def test_a_folded_policy_plays_what_the_spec_plays():
 def test_pixels_undo_the_block_layout():
     obs = stacks(3, seed=5)
     assert np.array_equal(pixels(stack_blocks(obs)), obs)
+
+
+@pytest.fixture
+def distilled(tmp_path):
+    """A student of Pong as make distill leaves it, without its dataset; and make verify of it."""
+    made = trained_looking(SMALL, (len(PONG),), seed=1)
+    made.heads = (Head("Pong", PONG, 0),)
+    spec = export(made)
+    save_spec(spec, tmp_path / "Pong" / STUDENT)
+    save_latent(made, StudentSettings(4, SMALL), spec.digest, tmp_path / "Pong/student/latent.safetensors")
+    return verify.VerifyRun(("Pong",), str(tmp_path), ENV, verify.VerifySettings(12, 2, seed=1))
+
+
+def test_a_student_is_verified_on_its_own_play_where_there_is_no_dataset(distilled, tmp_path, capsys):
+    assert verify.command(distilled) == 0
+    told = capsys.readouterr().out
+    assert f"no dataset in {tmp_path / 'Pong/rollouts'}, the student plays 12 decisions of Pong" in told
+    assert "Pong: folded student = spec on 12 decisions, every level" in told
+
+
+def test_a_student_is_verified_on_its_dataset_where_there_is_one(distilled, tmp_path, capsys):
+    record_rollouts(tmp_path / "Pong/rollouts", [5, 9])
+    assert verify.command(distilled) == 0
+    told = capsys.readouterr().out
+    assert f"Pong: folded student = spec on {verify.BATCH} decisions" in told and "no dataset" not in told
+
+
+def test_a_verification_of_no_game_is_refused(distilled):
+    with pytest.raises(SettingsError, match=r"^games: found \(\), allowed one or more$"):
+        verify.VerifyRun((), distilled.root, ENV, distilled.verify)
