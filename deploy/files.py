@@ -46,7 +46,10 @@ def digest_of(arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> s
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a reader meets the old one or the new one, never half of one."""
+    """Write a file so that a reader meets the old one or the new one, never half; raises OSError with its name.
+
+    As in rl/files.py: neither library may import the other.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
@@ -55,8 +58,10 @@ def write_whole(path: Path, data: bytes) -> None:
             out.flush()
             os.fsync(out.fileno())
         os.replace(part, path)
-    except OSError:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a write to an open file does not know where it was
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

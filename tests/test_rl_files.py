@@ -1,4 +1,4 @@
-"""Whole files of rl: written or not, read or refused; and the question for memory."""
+"""Whole files: written or not, read or refused; and the question for memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from deploy import files as deploy_files
 from rl import files, memory
 from rl.files import FormatError, digest, need_place, plain, read_json, tidy, write_json, write_whole
 
+# Neither library may import the other's: what one can do, the other can.
+both = pytest.mark.parametrize("write_whole", [files.write_whole, deploy_files.write_whole], ids=["rl", "deploy"])
 
-def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+
+@both
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(write_whole, tmp_path, monkeypatch):
     path = tmp_path / "deep" / "facts"
     write_whole(path, b"old")
 
@@ -25,11 +30,12 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, mon
     assert path.read_bytes() == b"old" and [p.name for p in path.parent.iterdir()] == ["facts"]
 
 
-def test_a_write_stopped_from_the_keyboard_leaves_nothing(tmp_path, monkeypatch):
+@both
+def test_a_write_stopped_from_the_keyboard_leaves_nothing(write_whole, tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files.os, "replace", stop)
+    monkeypatch.setattr(os, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
         write_whole(tmp_path / "x", b"new")
     assert not list(tmp_path.iterdir())
