@@ -22,6 +22,7 @@ from deploy.cores import CoreGraph
 from deploy.curves import Chart, Curve, Mean, svg
 from deploy.damage import Damage, random_damage
 from deploy.engine import LazyEngine
+from deploy.interrupts import interrupts_ignored
 from deploy.players import ChipPlayer, Translated, action_ids, load_chip
 from deploy.spec import StudentSpec
 from rl.board import Ticker
@@ -200,7 +201,9 @@ def play_points(
         return
     tasks = [(kind, rate, index) for kind, rate in missing for index in range(rules.episodes)]
     context, done, returns = multiprocessing.get_context("spawn"), 0, list[float]()
-    with context.Pool(config.faults.processes, Worker.begin, (config.name, config.root, rules)) as pool:
+    with interrupts_ignored():
+        pool = context.Pool(config.faults.processes, Worker.begin, (config.name, config.root, rules))
+    with pool:
         for (kind, rate, index), result in zip(tasks, pool.imap(Worker.play, tasks), strict=True):
             done, returns = done + 1, [*returns, result]
             ticker.show(done, f"{_called(kind, rate)}: {len(returns)} episodes, mean {np.mean(returns):.2f}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -34,3 +36,13 @@ class Interrupts:
         if self._caught:
             raise KeyboardInterrupt
         self._caught = True
+
+
+@contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """Processes begun here never hear an interrupt: the program that began them ends them, without a trace of each."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from io import StringIO
@@ -21,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from deploy.aggregate import aggregate, aggregate_text, sheet
 from deploy.batch import BatchRunner
+from deploy.interrupts import interrupts_ignored
 from deploy.pacer import Pacer, VirtualClock
 from deploy.panels import panels_svg
 from deploy.players import PLAYERS, action_ids, load_chip, load_own, make_player
@@ -158,16 +158,6 @@ class Worker:
             # A stream an episode, so that which process plays it does not matter; another one than its strays have.
             player = RandomPlayer(len(cls.actions), 2**31 + cls.rules.seed + index)
         return episode_return(player, cls.game, cls.rules, index)
-
-
-@contextmanager
-def interrupts_ignored() -> Iterator[None]:
-    """Processes begun here never hear an interrupt: the program that began them ends them, without a trace of each."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def score_one_by_one(player: str, config: GameRun, rules: Protocol) -> Score:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
+from multiprocessing.pool import ThreadPool
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -191,6 +194,21 @@ def test_a_report_that_is_none_is_refused(tmp_path, text, message):
 
 def test_no_report_is_no_points(tmp_path):
     assert finished(tmp_path / "report.json", {}) == ([], 0.0)
+
+
+def test_processes_that_play_points_never_hear_an_interrupt(root, monkeypatch):
+    heard = []
+
+    def pool(*own):
+        heard.append(signal.getsignal(signal.SIGINT))
+        return ThreadPool(1)
+
+    monkeypatch.setattr(faults.multiprocessing, "get_context", lambda kind: SimpleNamespace(Pool=pool))
+    monkeypatch.setattr(Worker, "play", lambda task: 1.0)
+    own = config(root, episodes=1)
+    (point,) = faults.play_points(own, rules_of(own.faults), [("whole", 0.0)], faults.Ticker(1))
+    assert (heard, point.returns) == ([signal.SIG_IGN], (1.0,))
+    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
 @pytest.mark.slow

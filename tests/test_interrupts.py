@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from deploy.interrupts import Interrupts
+from deploy.interrupts import Interrupts, interrupts_ignored
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -29,3 +31,12 @@ def test_the_handlers_of_before_come_back() -> None:
     with Interrupts():
         pass
     assert [signal.getsignal(number) for number in Interrupts.SIGNALS] == before
+
+
+def test_processes_begun_where_interrupts_are_ignored_do_not_hear_them_and_their_parent_does() -> None:
+    program = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+    own = signal.getsignal(signal.SIGINT)
+    with interrupts_ignored():
+        told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert told.stdout == "True\n"
+    assert signal.getsignal(signal.SIGINT) is own

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +12,7 @@ import yaml
 from run_cases import ENV, ROOM, files_in, small_teacher, write_run
 
 from deploy import score
-from deploy.score import GameRun, ScoreRun, ScoreSettings, command, interrupts_ignored, score_game
+from deploy.score import GameRun, ScoreRun, ScoreSettings, command, score_game
 from rl.checkpoint import save_policy
 from rl.command import only_one
 from rl.files import FormatError
@@ -184,15 +181,6 @@ def test_a_stop_leaves_what_is_finished_and_the_same_command_goes_on(root, playe
     played.clear()
     command(config(root))
     assert [call[1:3] for call in played] == [("Breakout", "student"), ("Breakout", "chip")]
-
-
-def test_processes_begun_where_interrupts_are_ignored_do_not_hear_them_and_their_parent_does():
-    program = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
-    own = signal.getsignal(signal.SIGINT)
-    with interrupts_ignored():
-        told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert told.stdout == "True\n"
-    assert signal.getsignal(signal.SIGINT) is own
 
 
 def test_episodes_that_are_joined_equal_those_played_in_one_go(root, monkeypatch):
