@@ -131,14 +131,15 @@ def _results(facts: Mapping[str, Any]) -> Iterator[tuple[str, Result]]:
 
 
 def _costs(run: Path, card: Mapping[str, Any]) -> Costs | None:
-    """Of the run's own chip, else of the one that ships."""
+    """Of the run's own chip, else of the one that ships; its energy as it was verified, else as the card tells it."""
     built, verified = run / "chip" / "report.json", run / "chip" / "verify.json"
     chip = read_json(built) if built.exists() else card.get("chip")
     if chip is None:
         return None
     energy = card.get("chip", {}).get("energy") if not built.exists() else None
-    if verified.exists():
-        energy = read_json(verified)["energy"].get(run.name, energy)
+    proof = read_json(verified) if verified.exists() else {}
+    if proof and proof["graph"] == chip["graph"]:
+        energy = proof["energy"].get(run.name, energy)
     used, available = chip["usage"]["total"]["cores"]
     return Costs(used, available, chip["latency_ticks"], None if energy is None else joules(energy))
 

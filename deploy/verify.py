@@ -119,6 +119,8 @@ def energy(compiled: Compiled, bits: NDArray[np.bool_]) -> Energy:
 def command(config: VerifyRun) -> int:
     name = label(config.games)
     spec, compiled = load_chip(name, config.root)
+    proof = Path(config.root) / name / "chip" / "verify.json"
+    proof.unlink(missing_ok=True)  # what fails now leaves no success of earlier
     start, compared, plain, costs = time.monotonic(), 0, 0, []
     for game in config.games:
         obs, begins = recorded(config, game, spec)
@@ -141,7 +143,7 @@ def command(config: VerifyRun) -> int:
         "settings": asdict(config),
         "versions": versions(),
     }
-    write_json(Path(config.root) / name / "chip" / "verify.json", facts)
+    write_json(proof, facts)
     print(
         f"{name}: spec = cores on {compared:,} decisions, {neurons:,} neurons and every vote, spike for spike "
         f"({plain:,} decisions on the plain emulator too)"

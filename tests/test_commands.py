@@ -200,6 +200,7 @@ def test_verify_finds_a_flipped_synapse_and_names_layer_place_and_neuron(root, c
             found = capsys.readouterr().out
             break
     assert before == 0
+    assert not (root / "Pong/chip/verify.json").exists(), "what fails leaves no success of earlier"
     assert "not equal: layer1, picture" in found
     assert f"core {core}, neuron {neuron})" in found
     assert "the spec says" in found

@@ -50,8 +50,9 @@ def root(tmp_path):
     root = tmp_path / "runs"
     score_report(root)
     chip = {"usage": {"total": {"cores": [120, 4096]}}, "latency_ticks": 15, "settings": {"chip": {"board": "ns1e"}}}
-    write_json(root / "Pong/chip/report.json", chip)
-    write_json(root / "Pong/chip/verify.json", {"energy": {"Pong": {"whole": {"static_w": 0.03, "active_a_w": 0.015}}}})
+    write_json(root / "Pong/chip/report.json", chip | {"graph": "a"})
+    energy = {"Pong": {"whole": {"static_w": 0.03, "active_a_w": 0.015}}}
+    write_json(root / "Pong/chip/verify.json", {"energy": energy, "graph": "a"})
     rows = [
         {"at": 400, "rollout/ep_score_mean": 1.5},
         {"at": 1000, "eval/mean_reward": 8.0, "eval/low": 6.0, "eval/high": 9.5},
@@ -87,6 +88,18 @@ def test_a_card_speaks_for_a_game_that_was_not_run_here(root, tmp_path):
     assert (game.source, game.costs.cores, game.costs.decision_j) == ("models/Pong/card.json", 7, joules(energy))
     both = {own.name: own for own in gather(root, models)}
     assert both["Pong"].costs.cores == 120, "the run's own chip counts"
+
+
+def test_the_energy_of_another_chip_is_none_of_this_one(root, tmp_path):
+    path = root / "Pong/chip/report.json"
+    write_json(path, json.loads(path.read_text()) | {"graph": "b"})
+    assert gather(root, tmp_path / "models")[1].costs.decision_j is None, "compiled again, and not verified"
+    path.unlink()
+    energy = {"whole": {"static_w": 0.06, "active_a_w": 0.0}}
+    chip = {"usage": {"total": {"cores": [7, 9]}}, "latency_ticks": 3, "energy": energy, "graph": "b"}
+    write_json(tmp_path / "models/Pong/card.json", {"chip": chip})
+    pong = {game.name: game for game in gather(root, tmp_path / "models")}["Pong"]
+    assert pong.costs.decision_j == joules(energy), "of the chip that ships, not of the run's earlier one"
 
 
 def test_nothing_on_disk_and_broken_reports_are_told(root, tmp_path):
