@@ -9,7 +9,7 @@ SECONDS ?= $(if $(filter web,$(VIEW)),$(if $(filter full,$(SIZE)),0))
 CHIP ?= ns1e
 BITS ?= 8
 NAME ?= emulator
-FILE ?= models/$(GAME)/chip.npz
+FILE ?=
 SIZE ?= full
 ARGS ?=
 PYTHON ?= python3
@@ -26,6 +26,8 @@ ifeq ($(filter full smoke,$(SIZE)),)
 $(error SIZE: found '$(SIZE)', allowed full, smoke)
 endif
 smoke = $(if $(filter smoke,$(SIZE)),smoke=$(1))
+# Of commands that have no smaller settings: what smoke runs made.
+of_smoke = $(if $(filter smoke,$(SIZE)),$(1))
 ready := .venv/ready
 
 .DEFAULT_GOAL := help
@@ -60,7 +62,7 @@ play: $(ready) ## plays GAME in real time: PLAYER=chip|spec|student|int8|int4|te
 	$(run) deploy.play game=$(GAME) $(call smoke,play) play.player=$(PLAYER) play.view=$(VIEW) $(if $(SECONDS),play.realtime.seconds=$(SECONDS)) $(if $(filter web,$(VIEW)),$(if $(PORT),play.web.port=$(PORT))) $(ARGS)
 
 replay: $(ready) ## plays a recorded run again, to the bit: FILE=runs/Pong/play/.../replay.npz (else the one that ships with GAME) VIEW=auto|window|terminal|video|none SECONDS=10 (else all of it)
-	$(run) deploy.rerun game=$(GAME) $(call smoke,replay) replay.view=$(VIEW) $(if $(filter file,$(origin FILE)),,replay.file=$(FILE)) $(if $(SECONDS),replay.realtime.seconds=$(SECONDS)) $(ARGS)
+	$(run) deploy.rerun game=$(GAME) $(call smoke,replay) replay.view=$(VIEW) $(if $(FILE),replay.file=$(FILE)) $(if $(SECONDS),replay.realtime.seconds=$(SECONDS)) $(ARGS)
 
 teacher: $(ready) ## trains a Double DQN teacher of GAME, or goes on training it
 	$(run) rl.train game=$(GAME) $(call smoke,teacher) $(ARGS)
@@ -92,14 +94,14 @@ score: $(ready) ## scores teacher, student and chip of GAMES (Pong,Breakout or t
 faults: $(ready) ## scores the chip of GAME as cores, neurons, axons and routes of it break, and draws the curves
 	$(run) deploy.faults game=$(GAME) $(call smoke,faults) $(ARGS)
 
-inspect: $(ready) ## usage, places, activity, traffic and energy of a chip file: FILE=models/Pong/chip.npz
-	$(run) deploy.inspect $(FILE) $(ARGS)
+inspect: $(ready) ## usage, places, activity, traffic and energy of the chip of GAME, or of FILE=models/Pong/chip.npz
+	$(run) deploy.inspect $(if $(FILE),$(FILE),--game $(GAME)) $(call of_smoke,--root runs/smoke) $(ARGS)
 
 publish: $(ready) ## puts the models of GAMES and a card made from their reports under models/ (ten: models/Ten)
-	$(run) $(if $(findstring $(comma),$(games)),deploy.publish_many 'games=[$(games)]',deploy.publish game=$(games)) $(ARGS)
+	$(run) $(if $(findstring $(comma),$(games)),deploy.publish_many 'games=[$(games)]',deploy.publish game=$(games)) $(call of_smoke,root=runs/smoke) $(ARGS)
 
 tour: $(ready) ## from the screen to a spike to a vote in ten pictures: docs/tour/*.png of the GAME that ships
-	$(run) deploy.tour --game $(GAME) $(ARGS)
+	$(run) deploy.tour --game $(GAME) $(call of_smoke,--root runs/smoke --out runs/smoke/tour) $(ARGS)
 
 report: $(ready) ## scores, costs, curves and clips on disk as one HTML page, runs/report/report.html
 	$(run) deploy.report $(call smoke,report) $(ARGS)

@@ -1,7 +1,7 @@
-"""`python -m deploy.inspect CHIP_FILE`: what a chip uses, where it lies, what it does, and what that would draw.
+"""make inspect, `python -m deploy.inspect [CHIP_FILE]`: what a chip uses, where it lies, what it does, what that draws.
 
 Prints tables and writes floorplan.png, activity.png, traffic.png and report.json into a folder. CHIP_FILE is a
-compiled student, or a graph of its own, which is placed first.
+compiled student, or a graph of its own, which is placed first; without it the chip of a game is looked at.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from rl.command import run
 from rl.files import need_place, write_json
 from rl.rollouts import Rollouts
 from rl.settings import SettingsError, need
+from rl.stages import CHIP, STUDENT, find
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,11 @@ def recorded_lines(subject: Subject, folder: Path, student: Path, count: int, se
     else:
         obs = rollouts.sample(rng, count).obs
     return spec.newest(obs).reshape(len(obs), -1)
+
+
+def student_of(own: argparse.Namespace) -> Path:
+    """The student of the chip that is looked at: of its game, or beside its file."""
+    return student_beside(own.chip_file) if own.chip_file else find(STUDENT, own.game, own.root)
 
 
 def student_beside(chip: Path) -> Path:
@@ -175,36 +181,41 @@ def report(subject: Subject, found: Findings) -> dict[str, Any]:
 def command(own: argparse.Namespace) -> int:
     need(own.frames >= 1, "--frames", own.frames, "1 or more")
     need(own.trace >= 0, "--trace", own.trace, "0 or more ticks")
-    if not own.chip_file.exists():
-        raise SettingsError(f"{own.chip_file} does not exist; name a chip or a graph, as make compile leaves it")
-    need_place(own.out)
-    subject = open_subject(own.chip_file, own.chip, own.seed)
+    need(own.seed >= 0, "--seed", own.seed, "0 or more")
+    path = own.chip_file or find(CHIP, own.game, own.root)
+    out = own.out or Path(own.root) / "inspect"
+    if not path.exists():
+        raise SettingsError(f"{path} does not exist; name a chip or a graph, as make compile leaves it")
+    need_place(out)
+    subject = open_subject(path, own.chip, own.seed)
     if own.rollouts is None:
         lines, source = random_lines(subject.graph, own.frames, own.seed), "lines at random"
     else:
-        student = own.student or student_beside(own.chip_file)
+        student = own.student or student_of(own)
         lines, source = recorded_lines(subject, own.rollouts, student, own.frames, own.seed), str(own.rollouts)
     activity = every_neuron(subject.graph) if own.bound else count(subject, lines, source, own.engine)
     found = find_out(subject, activity, own.voltage, own.seed)
     print(subject.usage, traffic_text(found.orders, found.activity), energy_text(found.energy), sep="\n")
     for warning in found.warnings:
         print(f"warning: {warning}")
-    paths = [*draw(subject, found, own.out), own.out / "report.json"]
+    paths = [*draw(subject, found, out), out / "report.json"]
     facts = report(subject, found)
     if own.trace:
         rows = lines[np.arange(own.trace) * len(lines) // own.trace]
-        facts["trace"] = save_trace(subject, rows, own.engine, own.out / "trace.npz")
-        paths.append(own.out / "trace.npz")
+        facts["trace"] = save_trace(subject, rows, own.engine, out / "trace.npz")
+        paths.append(out / "trace.npz")
         print(f"trace of {own.trace:,} ticks: {facts['trace']}")
-    write_json(own.out / "report.json", facts)
+    write_json(out / "report.json", facts)
     print("written: " + ", ".join(map(str, paths)))
     return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.inspect", description=__doc__)
-    parser.add_argument("chip_file", type=Path, help="a compiled student, or a graph")
-    parser.add_argument("--out", type=Path, default=Path("runs/inspect"), help="folder for pictures and report")
+    parser.add_argument("chip_file", type=Path, nargs="?", help="a compiled student, or a graph; else the game's chip")
+    parser.add_argument("--game", default="Pong", help="whose chip is looked at where no file is named")
+    parser.add_argument("--root", default="runs", help="where a chip of the game's own run would lie")
+    parser.add_argument("--out", type=Path, help="folder for pictures and report; else inspect/ under the root")
     parser.add_argument("--frames", type=int, default=20, help="pictures to run; ticks, for a graph")
     parser.add_argument("--rollouts", type=Path, help="dataset folder to take pictures from; else lines at random")
     parser.add_argument("--student", type=Path, help="student of the chip, where it does not lie beside it")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cases import SPECS, random_graph
 from rollout_cases import record as record_rollouts
-from run_cases import small_student, write_run
+from run_cases import small_chip, small_student, write_run
 
 from deploy import inspect
 from deploy.activity import EVERY_NEURON
@@ -41,6 +41,7 @@ from deploy.floorplan import (
     write_png,
 )
 from deploy.graphs import save_graph
+from deploy.spec import save_spec
 from rl.stages import CHIP, STUDENT
 
 TINY4, NS16E4 = CHIPS["tiny4"], CHIPS["ns16e4"]
@@ -207,8 +208,6 @@ def test_a_student_of_another_chip_is_refused(tmp_path: Path, capsys: Any) -> No
     folder = write_run(tmp_path)
     record_rollouts(tmp_path / "rollouts", [5])
     other = tmp_path / "other.npz"
-    from deploy.spec import save_spec
-
     save_spec(small_student(seed=2), other)
     assert run(folder / CHIP, "--rollouts", tmp_path / "rollouts", "--student", other, "--out", tmp_path) == 1
     said = capsys.readouterr().err
@@ -230,9 +229,31 @@ def test_a_graph_of_its_own_is_placed_and_run(tmp_path: Path, capsys: Any) -> No
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".png", ".json"}
 
 
+def test_without_a_file_it_is_the_chip_of_the_games_own_run_and_else_the_one_that_ships(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, models = tmp_path / "root", tmp_path / "models"
+    monkeypatch.setattr("rl.stages.find.__defaults__", (models,))
+    own, ships = small_chip(seed=1), small_chip(seed=2)
+    save_compiled(ships, models / "Pong" / "chip.npz")
+    save_spec(small_student(seed=1), models / "Pong" / "student.npz")
+    asked = ("--game", "Pong", "--root", root, "--frames", 2)
+    assert run(*asked) == 0
+    assert f"chip: {models / 'Pong' / 'chip.npz'}\n" in capsys.readouterr().out
+    assert json.loads((root / "inspect" / "report.json").read_text())["graph"] == ships.digest
+    save_compiled(own, root / "Pong" / CHIP)
+    record_rollouts(tmp_path / "rollouts", [5, 4])
+    assert run(*asked, "--rollouts", tmp_path / "rollouts") == 0, "the student that it was compiled from ships"
+    assert f"chip: {root / 'Pong' / CHIP}\n" in capsys.readouterr().out
+    assert json.loads((root / "inspect" / "report.json").read_text())["graph"] == own.digest
+    assert run("--game", "Qbert", "--root", root) == 1
+    assert "run make compile GAMES=Qbert" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--seed", -1], "--seed: found -1, allowed 0 or more"),
         (["--frames", 0], "--frames: found 0, allowed 1 or more"),
         (["--trace", -1], "--trace: found -1, allowed 0 or more ticks"),
         (["--voltage", 0.9], "voltage: found 0.9, allowed 0.7, 0.8, 1"),
