@@ -13,9 +13,10 @@ from deploy.reports import of_teacher
 from deploy.student_card import need_same_rules
 from rl.files import digest
 from rl.settings import SettingsError
-from rl.stages import INT4, INT8, report_of
+from rl.stages import INT4, INT8, SHIPPED, report_of
 
 INTEGERS = (INT8, INT4)
+PLAYERS = ("int8", "int4")  # of them, in their order
 KEPT = ("bits", "spec", "bytes", "multiply_adds", "updates", "wall_s", "settings")
 
 
@@ -53,9 +54,36 @@ def identities(run_folder: Path, reports: Mapping[str, Any], teacher: str) -> di
 
 def integers_of(reports: Mapping[str, Any]) -> dict[str, Any]:
     """The card's own part, by player; empty where there are none."""
-    told = {player: reports[player] for player in map(player_of, INTEGERS) if player in reports}
-    made = {player: {k: facts[k] for k in KEPT} | {"exam": facts["origin"]["exam"]} for player, facts in told.items()}
-    return {"integers": made} if made else {}
+    told = {player: reports[player] for player in PLAYERS if player in reports}
+    return {player: {k: facts[k] for k in KEPT} | {"exam": facts["origin"]["exam"]} for player, facts in told.items()}
+
+
+def kept_scores(
+    target: Path, before: Mapping[str, Any], reports: Mapping[str, Any], keep: tuple[str, ...]
+) -> dict[str, Any]:
+    """Scores, by player, of integers that ship already for the very teacher of a run that has none in their place.
+
+    The run may have scored what ships, else it is as `before`, the card, says; raises SettingsError where that is by
+    other rules.
+    """
+    found: dict[str, Any] = {}
+    if before.get("teacher", {}).get("policy") != reports["teacher"]["policy"]:
+        return found
+    score, game = reports["score/nature"], before["game"]
+    for stage, player in zip(INTEGERS, PLAYERS, strict=True):
+        path = target / SHIPPED[stage]
+        if player in reports or player not in before.get("integers", {}) or not path.exists():
+            continue
+        again = score["models"].get(stage) == digest(path.read_bytes())
+        if not again and before["protocol"] != score["protocol"]:
+            raise SettingsError(
+                f"{path}: scored by {before['protocol']}, must be as this run of its teacher, {score['protocol']}; "
+                f"run make score GAME={game} ARGS=score.players=[{player}]"
+            )
+        own = {k: (score if again else before)["scores"][player][k] for k in keep}
+        own["of_teacher"] = of_teacher(game, own["mean"], score["scores"]["teacher"]["mean"])
+        found[player] = own
+    return found
 
 
 def joined(card: Mapping[str, Any], run_folder: Path, keep: tuple[str, ...]) -> dict[str, Any]:
@@ -72,7 +100,7 @@ def joined(card: Mapping[str, Any], run_folder: Path, keep: tuple[str, ...]) -> 
         )
     need_same(run_folder, identities(run_folder, reports, card["teacher"]["policy"]))
     need_same_rules(run_folder, card, reports)
-    made, teacher = integers_of(reports)["integers"], card["scores"]["teacher"]["mean"]
+    made, teacher = integers_of(reports), card["scores"]["teacher"]["mean"]
     scores = {player: {k: score["scores"][player][k] for k in keep} for player in made}
     for own in scores.values():
         own["of_teacher"] = of_teacher(card["game"], own["mean"], teacher)
@@ -83,7 +111,7 @@ def joined(card: Mapping[str, Any], run_folder: Path, keep: tuple[str, ...]) -> 
 def _made(card: Mapping[str, Any]) -> dict[str, Any]:
     """Integers in the order of INTEGERS; files are sorted by name."""
     found = card.get("integers", {})
-    return {player: found[player] for player in map(player_of, INTEGERS) if player in found}
+    return {player: found[player] for player in PLAYERS if player in found}
 
 
 def integer_lines(card: Mapping[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ A teacher may ship before it has a student; a new student or integers of it may 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,19 @@ from omegaconf import DictConfig, OmegaConf
 from deploy.cards import energy_of, first_episode, need_same, results, with_results
 from deploy.integer_card import (
     INTEGERS,
+    PLAYERS,
     identities,
     integer_commands,
     integer_lines,
     integer_reports,
     integers_of,
     joined,
+    kept_scores,
     own_integers,
     player_of,
 )
 from deploy.remake import distilling, finetuning, recording, remembered, teaching
-from deploy.replay import save_replay
+from deploy.replay import Replay, save_replay
 from deploy.replaying import REPLAY
 from deploy.student_card import (
     STAGES,
@@ -58,6 +60,16 @@ class PublishRun:
 
     name: str
     root: str
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """All that ships, at hand before the first file is replaced."""
+
+    card: Mapping[str, Any]
+    files: Mapping[str, bytes]  # the run's models, by the names that they ship by
+    replay: Replay | None  # of the run's chip; None: it has none
+    gone: tuple[str, ...] = ()  # names of integers of a teacher that ships no more
 
 
 def need_whole(run_folder: Path, reports: Mapping[str, Any]) -> None:
@@ -89,27 +101,31 @@ def reports_of(run_folder: Path) -> dict[str, Any]:
     """What a run's stages report, by stage: its student's only once that is done."""
     done = (run_folder / "student" / "report.json").exists()
     found = {name: report_of(run_folder, name) for name in (*ALWAYS, *(STAGES if done else ()))}
-    scored = found["score/nature"]["models"]
-    return found | integer_reports(run_folder, (stage for stage in INTEGERS if stage in scored))
+    return found | integer_reports(run_folder, own_integers(run_folder))
 
 
 def shipping(reports: Mapping[str, Any]) -> tuple[str, ...]:
     """What ships: the teacher; its student and chip where they are made; integers that were scored beside them."""
     made = (STUDENT, CHIP) if "student" in reports else ()
-    return TEACHER, *made, *(stage for stage in INTEGERS if stage in reports["score/nature"]["models"])
+    return TEACHER, *made, *(stage for stage in INTEGERS if player_of(stage) in reports)
 
 
-def card(game: str, reports: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """What there is to know of a shipped game, from its reports; `before`: the card that shipped until now, if any."""
+def card(game: str, reports: Mapping[str, Any], before: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is to know of a shipped game, from its reports.
+
+    `before`: the card that shipped until now, if any; `kept`: scores of its integers that go on to ship, by player.
+    """
     score = reports["score/nature"]
     teacher = reports["teacher"]
+    integers = {player: before["integers"][player] for player in kept} | integers_of(reports)
+    scores = {player: {k: facts[k] for k in SCORES} for player, facts in scores_of(reports)}
     made = {
         "game": game,
         "protocol": score["protocol"],
-        "scores": {player: {k: facts[k] for k in SCORES} for player, facts in scores_of(reports)},
+        "scores": {**scores, **kept},
         "teacher": with_begun({k: teacher[k] for k in LEARNT if k in teacher}, before),
         **(of_student(reports, before) if "student" in reports else {}),
-        **integers_of(reports),
+        **({"integers": integers} if integers else {}),
         "versions": score["versions"],
     }
     return made | {"commands": list(commands(made))}
@@ -134,7 +150,7 @@ def scores_of(reports: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, An
     """Players and their scores; without a student, of what ships alone: an earlier student's may stand beside them."""
     ships = {player_of(stage) for stage in shipping(reports)}
     for player, facts in reports["score/nature"]["scores"].items():
-        if "student" in reports or player in ships:
+        if player in ships or ("student" in reports and player not in PLAYERS):
             yield player, facts
 
 
@@ -205,44 +221,58 @@ def _after(teacher: Mapping[str, Any]) -> str:
     return f" after {start['frames']:,} as `{start['policy'][:16]}`" if start else ""
 
 
-def publish_whole(config: PublishRun, folder: Path, target: Path) -> dict[str, Any]:
-    """A run's models to what ships; their card."""
-    reports = reports_of(folder)
+def publish_whole(config: PublishRun, folder: Path, target: Path) -> Shipment:
+    """A run's models, and what ships already of their very teacher."""
+    reports, before = reports_of(folder), shipped_card(config.name, MODELS)
     need_whole(folder, reports)
     if "student" not in reports:
         need_no_chip(target)
-    for stage in shipping(reports):
-        write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
-    for stage in set(INTEGERS) - set(shipping(reports)):
-        (target / SHIPPED[stage]).unlink(missing_ok=True)  # of a teacher that ships no more
-    facts = card(config.name, reports, shipped_card(config.name, MODELS))
-    return facts if "student" not in reports else with_replay(config, facts, reports, target)
+    kept = kept_scores(target, before, reports, SCORES)
+    facts, replay = card(config.name, reports, before, kept), None
+    if "student" in reports:
+        facts, replay = with_replay(config, facts, reports)
+    stages = shipping(reports)
+    gone = (stage for stage in INTEGERS if stage not in stages and player_of(stage) not in kept)
+    return Shipment(facts, files_of(folder, stages), replay, tuple(SHIPPED[stage] for stage in gone))
 
 
 def with_replay(
-    config: PublishRun, facts: Mapping[str, Any], reports: Mapping[str, Any], target: Path
-) -> dict[str, Any]:
-    """A card with the energy of what its chip plays first, which ships beside it."""
+    config: PublishRun, facts: Mapping[str, Any], reports: Mapping[str, Any]
+) -> tuple[dict[str, Any], Replay]:
+    """A card with the energy of what its chip plays first, and that play."""
     replay = first_episode(config.name, config.root, reports["score/nature"]["protocol"])
-    save_replay(replay, target / REPLAY)
-    return {**facts, "chip": {**facts["chip"], "energy": energy_of(replay, config.root)}}
+    return {**facts, "chip": {**facts["chip"], "energy": energy_of(replay, config.root)}}, replay
 
 
-def publish_parts(config: PublishRun, folder: Path, target: Path) -> dict[str, Any]:
-    """What a run has made of a teacher that ships: its student and chip, its integers; the card with them.
-
-    All is checked before the first file is replaced.
-    """
+def publish_parts(config: PublishRun, folder: Path, target: Path) -> Shipment:
+    """What a run has made of a teacher that ships: its student and chip, its integers; the card with them."""
     facts, reports, integers = read_json(target / CARD), student_reports(folder), own_integers(folder)
+    replay = None
     if reports:
         facts = with_student(facts, folder, reports, SCORES)
     if integers or not reports:
         facts = joined(facts, folder, SCORES)
-    for stage in (*((STUDENT, CHIP) if reports else ()), *integers):
-        write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
     if reports:
-        facts = with_replay(config, facts, reports, target)
-    return facts | {"commands": list(commands(facts))}
+        facts, replay = with_replay(config, facts, reports)
+    stages = (*((STUDENT, CHIP) if reports else ()), *integers)
+    return Shipment(facts | {"commands": list(commands(facts))}, files_of(folder, stages), replay)
+
+
+def files_of(folder: Path, stages: Iterable[str]) -> dict[str, bytes]:
+    """What a run's stages made, by the names that it ships by."""
+    return {SHIPPED[stage]: (folder / stage).read_bytes() for stage in stages}
+
+
+def ship(made: Shipment, target: Path) -> None:
+    """Replace what ships; says what is removed."""
+    for name, data in made.files.items():
+        write_whole(target / name, data)
+    if made.replay is not None:
+        save_replay(made.replay, target / REPLAY)
+    for path in (target / name for name in made.gone if (target / name).exists()):
+        path.unlink()
+        print(f"{path}: removed, its teacher ships no more")
+    write_card(target, made.card)
 
 
 def student_reports(folder: Path) -> dict[str, Any]:
@@ -257,13 +287,13 @@ def command(config: PublishRun) -> int:
         raise SettingsError(f"root: found {config.root}, a smoke run; what ships must come from a whole one")
     folder, target = Path(config.root) / config.name, MODELS / config.name
     alone = (target / CARD).exists() and not (folder / "teacher").exists()
-    facts = publish_parts(config, folder, target) if alone else publish_whole(config, folder, target)
-    write_card(target, facts)
+    made = publish_parts(config, folder, target) if alone else publish_whole(config, folder, target)
+    ship(made, target)
     retell(MODELS)
     readme = MODELS.parent / "README.md"
     write_whole(readme, with_results(readme.read_text(), results(MODELS)).encode())
     size = sum(path.stat().st_size for path in target.iterdir())
-    print(f"{target}: {size / 1e6:.2f} MB\n{card_text(facts)}")
+    print(f"{target}: {size / 1e6:.2f} MB\n{card_text(made.card)}")
     return 0
 
 

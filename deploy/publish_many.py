@@ -240,12 +240,13 @@ def command(config: PublishManyRun) -> int:
     reports = {stage: report_of(folder, stage) for stage in ("student", "chip")}
     scores = {game: report_of(folder, f"score/{PROTOCOL}/{game}") for game in config.games}
     need_whole(config, reports, scores)
-    for stage in (STUDENT, CHIP):
-        write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
-    for game in config.games:
-        save_replay(first_episode(game, config.root, scores[game]["protocol"], name), target / f"{game}.replay.npz")
     path = target / SEVERAL
     facts = card(config, reports, scores, read_json(path) if path.exists() else {})
+    replays = {game: first_episode(game, config.root, scores[game]["protocol"], name) for game in config.games}
+    for stage in (STUDENT, CHIP):  # all else is at hand: what stops now has replaced nothing
+        write_whole(target / SHIPPED[stage], (folder / stage).read_bytes())
+    for game, replay in replays.items():
+        save_replay(replay, target / f"{game}.replay.npz")
     write_card(target, facts)
     retell(MODELS)
     readme = MODELS.parent / "README.md"

@@ -172,6 +172,20 @@ def leave_integers(folder: Path, *bits: int) -> None:
     add_integers(folder, *bits)
 
 
+def leave_student(folder: Path, *begun_as: str) -> None:
+    """As a run is that has a new student and its chip alone, of a teacher that ships."""
+    shutil.rmtree(folder / "teacher")
+    path = folder / "student/report.json"
+    begun = {"start": [{"spec": spec, "updates": 24_000} for spec in begun_as or ("e" * 64, "f" * 64)]}
+    write_json(path, read_json(path) | {"updates": 500, "origin": begun})
+    path = folder / "score/nature/report.json"
+    facts = read_json(path)
+    for player in ("student", "chip"):
+        score = Score("Pong", player, protocol("nature", 2, 5000), (18.0, 20.0))
+        facts["scores"][player] = score.to_json() | {"of_teacher": None}
+    write_json(path, {**facts, "scores": {name: facts["scores"][name] for name in ("student", "chip")}})
+
+
 def test_integers_ship_with_their_scores_sizes_and_commands(run_folder, tmp_path):
     add_integers(run_folder, 8, 4)
     assert command(publish_run(run_folder)) == 0
@@ -193,14 +207,70 @@ def test_integers_ship_with_their_scores_sizes_and_commands(run_folder, tmp_path
     assert (ships / "int4.npz").read_bytes() == (run_folder / INT4).read_bytes()
 
 
-def test_integers_of_a_teacher_that_ships_no_more_go_with_it(run_folder, tmp_path):
+def change_card(ships: Path, **changes) -> None:
+    """The card that ships, otherwise."""
+    write_json(ships / CARD, read_json(ships / CARD) | changes)
+
+
+@pytest.fixture
+def with_integers(run_folder, tmp_path) -> Path:
+    """What ships with 8 bits, of a run that has never heard of them."""
     score = (run_folder / "score/nature/report.json").read_bytes()
     add_integers(run_folder, 8)
     command(publish_run(run_folder))
     (run_folder / "score/nature/report.json").write_bytes(score)
+    return tmp_path / "ships/models/Pong"
+
+
+def test_integers_of_a_teacher_that_ships_no_more_go_with_it(run_folder, with_integers, capsys):
+    ships = with_integers
+    change_card(ships, teacher=read_json(ships / CARD)["teacher"] | {"policy": "0" * 64})
     command(publish_run(run_folder))
+    card = read_json(ships / CARD)
+    assert "integers" not in card and "int8" not in card["scores"] and not (ships / "int8.npz").exists()
+    assert f"{ships / 'int8.npz'}: removed, its teacher ships no more\n" in capsys.readouterr().out
+
+
+def test_integers_of_a_teacher_that_is_published_again_stay(run_folder, with_integers, capsys):
+    ships = with_integers
+    before, file = read_json(ships / CARD), (ships / "int8.npz").read_bytes()
+    command(publish_run(run_folder))
+    card, share = read_json(ships / CARD), (17.5 + 20.7) / (20 + 20.7)
+    assert card["integers"] == before["integers"] and card["commands"] == before["commands"]
+    assert card["scores"]["int8"] == before["scores"]["int8"] | {"of_teacher": pytest.approx(share)}
+    assert (ships / "int8.npz").read_bytes() == file and "removed" not in capsys.readouterr().out
+
+
+def test_integers_that_were_scored_by_other_rules_are_scored_again_before_their_teacher_is_published(
+    run_folder, with_integers
+):
+    ships = with_integers
+    change_card(ships, protocol={"name": "v5"})
+    before = (ships / CARD).read_bytes()
+    with pytest.raises(SettingsError, match=r"int8.npz: scored by \{'name': 'v5'\}, .*ARGS=score.players=\[int8\]$"):
+        command(publish_run(run_folder))
+    assert (ships / CARD).read_bytes() == before
+    add_integers(run_folder, 8)
+    (run_folder / INT8).unlink()  # what ships is what was scored
+    command(publish_run(run_folder))
+    assert read_json(ships / CARD)["scores"]["int8"]["mean"] == 17.5 and (ships / "int8.npz").exists()
+
+
+@pytest.mark.parametrize("leave", [lambda folder: None, leave_student], ids=["whole", "student"])
+def test_what_is_stopped_before_all_is_at_hand_replaces_nothing(run_folder, tmp_path, monkeypatch, leave):
+    command(publish_run(run_folder))
+    leave(run_folder)
+    add_integers(run_folder, 8)
     ships = tmp_path / "ships/models/Pong"
-    assert "integers" not in read_json(ships / "card.json") and not (ships / "int8.npz").exists()
+    files = {path.name: path.read_bytes() for path in ships.iterdir()}
+
+    def stopped(*own):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(publish, "energy_of", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        command(publish_run(run_folder))
+    assert {path.name: path.read_bytes() for path in ships.iterdir()} == files
 
 
 def test_integers_alone_join_what_ships(run_folder, tmp_path):
@@ -221,20 +291,6 @@ def test_integers_alone_join_what_ships(run_folder, tmp_path):
     same = set(files) - {"card.json", "card.md"}
     assert all((ships / name).read_bytes() == files[name] for name in same)
     assert {path.name for path in ships.iterdir()} == {*files, "int4.npz"}
-
-
-def leave_student(folder: Path, *begun_as: str) -> None:
-    """As a run is that has a new student and its chip alone, of a teacher that ships."""
-    shutil.rmtree(folder / "teacher")
-    path = folder / "student/report.json"
-    begun = {"start": [{"spec": spec, "updates": 24_000} for spec in begun_as or ("e" * 64, "f" * 64)]}
-    write_json(path, read_json(path) | {"updates": 500, "origin": begun})
-    path = folder / "score/nature/report.json"
-    facts = read_json(path)
-    for player in ("student", "chip"):
-        score = Score("Pong", player, protocol("nature", 2, 5000), (18.0, 20.0))
-        facts["scores"][player] = score.to_json() | {"of_teacher": None}
-    write_json(path, {**facts, "scores": {name: facts["scores"][name] for name in ("student", "chip")}})
 
 
 def test_a_new_student_alone_takes_the_place_of_that_of_the_teacher_that_ships(run_folder, tmp_path):

@@ -166,6 +166,16 @@ def test_reports_of_other_models_are_all_named_and_nothing_ships(config, tmp_pat
     assert not (tmp_path / "models").exists()
 
 
+def test_what_is_stopped_before_all_is_at_hand_replaces_nothing(config, tmp_path, monkeypatch):
+    def stopped(*own):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(publish_many, "first_episode", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        command(config)
+    assert not (tmp_path / "models").exists()
+
+
 def test_a_smoke_run_cannot_ship():
     with pytest.raises(SettingsError, match=r"^root: found runs/smoke, a smoke run"):
         command(PublishManyRun(GAMES, "runs/smoke", "runs/alone"))
