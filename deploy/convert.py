@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +45,8 @@ def convert(args: argparse.Namespace) -> list[Path]:
             f"{args.target}: the name tells no format, allowed .npz, .json, .ranc.json; or name one by --to"
         )
     found = kind_at(args.source)
+    if problems := list(unused(args, found, kind)):
+        raise FormatError("\n".join(problems))
     if found in SPIKES or (found == "ranc" and kind in SPIKES):
         save_spikes(load_spikes(args.source, args.config), args.target, kind)
         return [args.target]
@@ -56,6 +58,18 @@ def convert(args: argparse.Namespace) -> list[Path]:
     elif found == "ranc":
         loaded = replace(loaded, spikes=None)  # its own packets, as they stood, ride in `extra`
     return save(loaded, args.target, kind)
+
+
+def unused(args: argparse.Namespace, found: str, kind: str) -> Iterator[str]:
+    """Options that a conversion from `found` to `kind` has no use for, as complaints."""
+    spikes = f"{args.source} holds spikes ({found})" if found in SPIKES else None
+    for option, given, wanted, allowed in (
+        ("--spikes", args.spikes, "ranc", "a RANC input, .ranc.json"),
+        ("--as-chip", args.as_chip, "graph", "a chip of ours, .npz"),
+    ):
+        if given is not None and (spikes or kind != wanted):
+            what = spikes or f"{args.target} is to be of kind {kind}"
+            yield f"{option}: {what}, allowed is a graph that becomes {allowed}; leave {option} out"
 
 
 def _packets(loaded: Loaded, path: Path) -> AxonSpikes:
@@ -84,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--to", choices=sorted(TARGETS), help="the target's format where its name does not tell it")
     parser.add_argument("--config", type=Path, help="RANC's config of the source; by default beside it")
-    parser.add_argument("--spikes", type=Path, help="spikes that a RANC input gets as packets")
+    parser.add_argument("--spikes", type=Path, help="spikes that a RANC target gets as packets")
     parser.add_argument("--as-chip", type=Path, metavar="CHIP", help="write this compiled student with the new graph")
     return parser
 

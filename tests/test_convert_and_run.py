@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,33 @@ def test_spikes_of_lines_become_packets_too(tmp_path: Path, capsys: Any) -> None
     assert convert.main([str(tmp_path / "g.npz"), str(tmp_path / "h.ranc.json"), *bad]) == 1
     assert "pins.npz: spikes of pins, must be of axons or lines" in capsys.readouterr().err
     assert not (tmp_path / "h.ranc.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["g.npz", "h.npz", "--spikes", "s.csv"],
+            r"--spikes: h.npz is to be of kind graph, allowed is .*\.ranc",
+        ),
+        (["g.npz", "h.json", "--as-chip", "chip.npz"], r"--as-chip: h.json is to be of kind ibm, allowed is .*\.npz; "),
+        (["g.npz", "h.npz", "--to", "ibm", "--as-chip", "chip.npz"], r"--as-chip: h.npz is to be of kind ibm, "),
+        (["s.csv", "t.csv", "--as-chip", "chip.npz"], r"--as-chip: s.csv holds spikes \(csv\), allowed is a graph "),
+        (["s.csv", "t.npz", "--as-chip", "chip.npz"], r"--as-chip: s.csv holds spikes \(csv\), allowed is a graph "),
+        (["s.csv", "t.ranc.json", "--spikes", "s.csv"], r"--spikes: s.csv holds spikes .*; leave --spikes out$"),
+        (["g.npz", "h.json", "--as-chip", "c.npz", "--spikes", "s.csv"], r"--spikes: .* out\n--as-chip: .* out$"),
+    ],
+)
+def test_an_option_that_a_conversion_has_no_use_for_is_refused_and_nothing_is_written(
+    arguments: list[str], message: str, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_graph(ibm_graph(1), Path("g.npz"))
+    save_spikes(LineSpikes(np.zeros(1, np.int32), np.zeros(1, np.int32)), Path("s.csv"), "csv")
+    before = sorted(tmp_path.iterdir())
+    assert convert.main(arguments) == 1
+    assert re.match(f"convert: {message}", capsys.readouterr().err)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
