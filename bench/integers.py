@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from bench.report import FOLDER, write_report
+from deploy.compiled import load_compiled
 from deploy.gather import joules
 from deploy.players import load_own, make_player
 from deploy.spec import StudentSpec, load_spec
@@ -30,7 +31,7 @@ from rl.games import EnvSettings, ScalarGame, action_meanings
 from rl.loop import Player, RandomPlayer, moments
 from rl.network import QNetwork
 from rl.settings import SettingsError
-from rl.stages import INT4, INT8, MODELS, STUDENT, TEACHER, find
+from rl.stages import CHIP, INT4, INT8, MODELS, STUDENT, TEACHER, find, shipped_card
 
 ENV = EnvSettings(4, 0.0, 30, False, 108_000)
 PLAYERS = {
@@ -99,11 +100,13 @@ def scores_of(game: str, root: str, protocol: str, models: Path = MODELS) -> dic
     return found
 
 
-def energy_of(player: str, game: str, models: Path = MODELS) -> float | None:
-    """J a decision of a chip that runs all the time, as its card estimates it; None where nothing is known."""
-    path = models / game / "card.json"
-    energy = read_json(path)["chip"].get("energy") if player == "chip" and path.exists() else None
-    return None if energy is None else joules(energy)
+def energy_of(game: str, root: str, models: Path = MODELS) -> float | None:
+    """J a decision of a chip that runs all the time, as a card estimates it; None where none tells of this chip."""
+    told = shipped_card(game, models).get("chip", {})
+    if "energy" not in told:
+        return None
+    compiled, _ = load_compiled(find(CHIP, game, root))
+    return joules(told["energy"]) if told["graph"] == compiled.digest else None
 
 
 def seen(game: str, count: int) -> NDArray[np.uint8]:
@@ -132,6 +135,7 @@ def rows_of(game: str, root: str, protocol: str, obs: NDArray[np.uint8]) -> list
             with redirect_stdout(StringIO()):
                 size = size_of(player, game, root)
                 made = make_player(player, game, action_meanings(game, ENV), root, 1, frozenset)
+                energy = energy_of(game, root) if player == "chip" else None
         except SettingsError as missing:
             print(f"{game}: no {player} ({missing})")
             continue
@@ -139,7 +143,7 @@ def rows_of(game: str, root: str, protocol: str, obs: NDArray[np.uint8]) -> list
         told = {name: score.get(name) for name in ("mean", "low", "high", "of_teacher", "from")}
         told["episodes"] = len(score.get("returns", ()))
         row = {"game": game, "player": player, "what": what, **told, **size}
-        rows.append(row | {"joules": energy_of(player, game), "decisions_per_s": speed(made, obs)})
+        rows.append(row | {"joules": energy, "decisions_per_s": speed(made, obs)})
     return rows
 
 

@@ -6,10 +6,11 @@ import json
 import math
 
 import pytest
-from run_cases import NETWORK, PONG, small_integers, small_student, small_teacher, write_run
+from run_cases import NETWORK, PONG, small_chip, small_integers, small_student, small_teacher, write_run
 
 from bench import integers
 from bench.integers import energy_of, float_size, rows_of, scores_of, seen, speed, table, trinary_size
+from deploy.gather import joules
 from rl.files import write_json
 from rl.loop import RandomPlayer
 
@@ -64,7 +65,8 @@ def test_every_player_whose_model_is_there_has_a_row(no_models, tmp_path, capsys
     (folder / "int4/int4.npz").unlink()
     write_json(folder / "score/nature/report.json", {"scores": {"int8": SCORE}, "protocol": {"name": "nature"}})
     power = {"static_w": 0.04, "active_a_w": 0.02}
-    write_json(no_models / "Pong/card.json", {"protocol": {"name": "v5"}, "chip": {"energy": {"whole": power}}})
+    chip = {"energy": {"whole": power}, "graph": small_chip().digest}
+    write_json(no_models / "Pong/card.json", {"protocol": {"name": "v5"}, "chip": chip})
     rows = rows_of("Pong", str(tmp_path / "root"), "nature", seen("Pong", 22))
     assert [row["player"] for row in rows] == ["teacher", "int8", "spec", "chip"]
     assert "Pong: no int4 (int4: neither" in capsys.readouterr().out
@@ -74,6 +76,19 @@ def test_every_player_whose_model_is_there_has_a_row(no_models, tmp_path, capsys
     )
     assert "| not scored | - | - |" in lines[2] and "| unknown |" in lines[2]
     assert rows[3]["joules"] > 0 and "M adds" in lines[5]
+
+
+def test_energy_is_of_the_very_chip_or_not_known(no_models, tmp_path):
+    write_run(tmp_path / "root")
+    asked, card = ("Pong", str(tmp_path / "root")), no_models / "Pong/card.json"
+    assert energy_of(*asked) is None, "nothing ships"
+    write_json(card, {"scores": {}})
+    assert energy_of(*asked) is None, "a teacher alone ships"
+    energy = {"whole": {"static_w": 0.04, "active_a_w": 0.02}}
+    write_json(card, {"chip": {"energy": energy, "graph": "0" * 64}})
+    assert energy_of(*asked) is None, "another chip ships"
+    write_json(card, {"chip": {"energy": energy, "graph": small_chip().digest}})
+    assert energy_of(*asked) == joules(energy)
 
 
 def test_speed_counts_decisions_behind_the_first_few():
