@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -149,21 +149,23 @@ class Translated:
         return self._player.activity
 
 
-def load_chip(name: str, root: str, graph: str | None = None) -> tuple[StudentSpec, Compiled]:
+def load_chip(
+    name: str, root: str, graph: str | None = None, recorded: Mapping[str, str] | None = None
+) -> tuple[StudentSpec, Compiled]:
     """The student and chip of a game, or of several by their label, from the run or from what ships; they must match.
 
     `graph`: a file of any format whose graph the chip takes in place of its own; raises FormatError where it does not
-    fit, SettingsError where there is none.
+    fit, SettingsError where there is none. `recorded` as of `rl.stages.find`.
     """
-    spec, _ = load_spec(find(STUDENT, name, root))
-    compiled, _ = load_compiled(find(CHIP, name, root))
+    spec, _ = load_spec(find(STUDENT, name, root, recorded=recorded))
+    compiled, _ = load_compiled(find(CHIP, name, root, recorded=recorded))
     need_same_student(spec, compiled)
     return spec, compiled if graph is None else _in_foreign_terms(compiled, Path(graph))
 
 
-def load_own(stage: str, game: str, root: str) -> IntegerSpec:
+def load_own(stage: str, game: str, root: str, recorded: Mapping[str, str] | None = None) -> IntegerSpec:
     """The integers of a game (INT8, INT4), from the run or from what ships; raises SettingsError for another's."""
-    path = find(stage, game, root)
+    path = find(stage, game, root, recorded=recorded)
     spec, _ = load_integers(path)
     if spec.game != game:
         raise SettingsError(f"{path}: integers of {spec.game}, must be of {game}; run make integers GAME={game}")
@@ -188,11 +190,12 @@ def make_player(
     keys: Callable[[], frozenset[str]],
     graph: str | None = None,
     student: str | None = None,
+    recorded: Mapping[str, str] | None = None,
 ) -> Player:
     """A player by name; raises before anything is played where its files are missing or of another game.
 
     `graph` as of `load_chip`, for the chip alone. `student`: the label of the student of several games whose spec or
-    chip plays ("Pong-Breakout"); None: the game's own.
+    chip plays ("Pong-Breakout"); None: the game's own. `recorded` as of `rl.stages.find`.
     """
     if graph is not None and name != "chip":
         raise SettingsError(f"play.chip: a core graph for player {name}, allowed for chip; leave it out")
@@ -202,11 +205,11 @@ def make_player(
         return RandomPlayer(len(actions), seed)
     own = student or game
     models: dict[str, Callable[[str, str], tuple[Thinker, tuple[str, ...]]]] = {
-        "chip": partial(_chip, own, graph=graph),
-        "spec": partial(_spec, own),
-        "student": partial(_spec, own),
-        "int8": partial(_integers, INT8),
-        "int4": partial(_integers, INT4),
+        "chip": partial(_chip, own, graph=graph, recorded=recorded),
+        "spec": partial(_spec, own, recorded=recorded),
+        "student": partial(_spec, own, recorded=recorded),
+        "int8": partial(_integers, INT8, recorded=recorded),
+        "int4": partial(_integers, INT4, recorded=recorded),
         "teacher": _teacher,
     }
     if name not in models:
@@ -216,18 +219,20 @@ def make_player(
     return player if known == actions else Translated(player, ids, len(actions))
 
 
-def _chip(student: str, game: str, root: str, graph: str | None) -> tuple[Thinker, tuple[str, ...]]:
-    spec, compiled = load_chip(student, root, graph)
+def _chip(
+    student: str, game: str, root: str, graph: str | None, recorded: Mapping[str, str] | None
+) -> tuple[Thinker, tuple[str, ...]]:
+    spec, compiled = load_chip(student, root, graph, recorded)
     return ChipPlayer(spec, compiled, game), spec.head(game).actions
 
 
-def _spec(student: str, game: str, root: str) -> tuple[Thinker, tuple[str, ...]]:
-    spec, _ = load_spec(find(STUDENT, student, root))
+def _spec(student: str, game: str, root: str, recorded: Mapping[str, str] | None) -> tuple[Thinker, tuple[str, ...]]:
+    spec, _ = load_spec(find(STUDENT, student, root, recorded=recorded))
     return SpecPlayer(spec, game), spec.head(game).actions
 
 
-def _integers(stage: str, game: str, root: str) -> tuple[Thinker, tuple[str, ...]]:
-    spec = load_own(stage, game, root)
+def _integers(stage: str, game: str, root: str, recorded: Mapping[str, str] | None) -> tuple[Thinker, tuple[str, ...]]:
+    spec = load_own(stage, game, root, recorded)
     return IntegerPlayer(spec), spec.actions
 
 

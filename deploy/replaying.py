@@ -246,20 +246,23 @@ class Reel:
 
 
 def thinker_of(replay: Replay, game: PacedGame, root: str) -> Player | None:
-    """The player of the run where it thinks alike everywhere, else none; raises SettingsError where it is missing."""
+    """The player of the run where it thinks alike everywhere, else none; raises SettingsError where it is missing.
+
+    Of its models those are taken that it played with, from the run or from what ships, where they are still there.
+    """
     own = replay.played
     if own.player not in REPEATABLE or not replay.thinks:
         return None
-    return make_player(own.player, own.game, game.actions, root, own.seed, frozenset, None, own.student)
+    return make_player(own.player, own.game, game.actions, root, own.seed, frozenset, None, own.student, own.models)
 
 
 def present_differences(replay: Replay, root: str) -> list[str]:
     """What is not as it was when the run was recorded, in words."""
     own = replay.played
     if own.player in REPEATABLE:  # it plays again, and its files must be there
-        models = model_digests(own.game, root, [own.player], own.student)
+        models = model_digests(own.game, root, [own.player], own.student, own.models)
     else:
-        models = present_digests(own.game, root, own.student)
+        models = present_digests(own.game, root, own.student, own.models)
     return differences(replay, models, versions(), rom_digest(own.game))
 
 

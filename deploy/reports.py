@@ -31,23 +31,27 @@ FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 OF_SEVERAL = (STUDENT, CHIP)  # what a student of several games has of its own; all else is each game's
 
 
-def model_digests(game: str, root: str, players: Iterable[str], student: str | None = None) -> dict[str, str]:
+def model_digests(
+    game: str, root: str, players: Iterable[str], student: str | None = None, recorded: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """sha256 of each model file that was scored, so that a card can tell whether it is the one that ships.
 
-    `student` as of `deploy.players.make_player`.
+    `student` and `recorded` as of `deploy.players.make_player`.
     """
     stages = {stage for player in players for stage in FILES.get(player, ())}
     with redirect_stdout(StringIO()):  # which files are read has been said once
         names = {stage: (student or game) if stage in OF_SEVERAL else game for stage in sorted(stages)}
-        return {stage: digest(find(stage, name, root).read_bytes()) for stage, name in names.items()}
+        return {stage: digest(find(stage, own, root, recorded=recorded).read_bytes()) for stage, own in names.items()}
 
 
-def present_digests(game: str, root: str, student: str | None = None) -> dict[str, str]:
+def present_digests(
+    game: str, root: str, student: str | None = None, recorded: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """`model_digests` of those files that there are."""
     found: dict[str, str] = {}
     for player in FILES:
         try:
-            found |= model_digests(game, root, [player], student)
+            found |= model_digests(game, root, [player], student, recorded)
         except SettingsError:
             continue  # a player that nobody asked for
     return found

@@ -38,7 +38,6 @@ class TourSettings:
 
     game: str
     out: Path
-    root: str
     decision: int | None  # of the replay that ships; None: the one among AMONG that is decided most clearly
 
 
@@ -54,7 +53,7 @@ def clearest(reel: Reel, spec: StudentSpec, game: str) -> int:
 def visit(own: TourSettings) -> Visit:
     """Everything that the pictures show, of one decision."""
     with redirect_stdout(io.StringIO()):  # which files are read is not the point here
-        spec, compiled = load_chip(own.game, own.root)
+        spec, compiled = load_chip(own.game, str(MODELS))  # no run lies there: it is what ships
     path = MODELS / own.game / REPLAY
     replay = load_replay(path)
     reel = Reel(replay, str(path), ScalarGame(own.game, env_of(replay), replay.played.seed), None)
@@ -131,10 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.tour", description=__doc__)
     parser.add_argument("--game", default="Pong", help="one that ships")
     parser.add_argument("--out", type=Path, default=Path("docs/tour"), help="folder for the pictures")
-    parser.add_argument("--root", default="runs", help="where a chip of the game's own run would lie")
     parser.add_argument("--decision", type=int, help="of the replay that ships; else the one decided most clearly")
     own = parser.parse_args(arguments)
-    run(lambda: command(TourSettings(own.game, own.out, own.root, own.decision)))
+    run(lambda: command(TourSettings(own.game, own.out, own.decision)))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from rl.files import read_json
+from rl.files import digest, read_json
 from rl.settings import SettingsError
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -55,15 +55,21 @@ def labelled(name: str) -> tuple[str, ...]:
     return TEN if name == TEN_LABEL else tuple(name.split("-"))
 
 
-def find(stage: str, name: str, root: str, models: Path = MODELS) -> Path:
-    """The file of a stage (TEACHER, STUDENT, CHIP) for a game; says which one it is."""
+def find(stage: str, name: str, root: str, models: Path = MODELS, *, recorded: Mapping[str, str] | None = None) -> Path:
+    """The file of a stage (TEACHER, STUDENT, CHIP) for a game; says which one it is.
+
+    `recorded`: sha256 by stage of the files that a replay was played with; the one of these bytes is taken where it is
+    still there.
+    """
     own, shipped = Path(root) / name / stage, models / name / SHIPPED[stage]
-    for path in (own, shipped):
-        if path.exists():
-            print(f"{stage.split('/')[0]}: {path}")
-            return path
-    _need_games(labelled(name), models)
-    raise SettingsError(f"{stage.split('/')[0]}: neither {own} nor {shipped} exists; run {_makes(stage, name)}")
+    there = [path for path in (own, shipped) if path.exists()]
+    if not there:
+        _need_games(labelled(name), models)
+        raise SettingsError(f"{stage.split('/')[0]}: neither {own} nor {shipped} exists; run {_makes(stage, name)}")
+    wanted = (recorded or {}).get(stage)
+    path = next((path for path in there if wanted and digest(path.read_bytes()) == wanted), there[0])
+    print(f"{stage.split('/')[0]}: {path}")
+    return path
 
 
 def report_of(folder: Path, stage: str) -> dict[str, Any]:

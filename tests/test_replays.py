@@ -13,8 +13,10 @@ from run_cases import ENV, PONG, command_line, files_in, small_chip, small_stude
 
 from deploy import rerun
 from deploy.chip import chip_named
+from deploy.compiled import save_compiled
 from deploy.compiler import compile_spec
 from deploy.files import FormatError, read_arrays, write_arrays
+from deploy.films import film
 from deploy.players import ChipPlayer
 from deploy.realtime import NoThoughts, RealtimeSettings, turns
 from deploy.replay import (
@@ -40,11 +42,12 @@ from deploy.replaying import (
 )
 from deploy.reports import present_digests
 from deploy.rerun import ReplayRun, ReplaySettings
-from deploy.spec import Head
+from deploy.spec import Head, save_spec
+from rl.files import digest
 from rl.games import ScalarGame
 from rl.loop import RandomPlayer
 from rl.settings import SettingsError
-from rl.stages import CHIP, MODELS, TEACHER
+from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find
 
 SHORT = dataclasses.replace(ENV, max_frames=68, sticky=0.25)  # 17 decisions an episode
 
@@ -344,6 +347,41 @@ def test_a_missing_file_a_strange_view_and_other_actions_are_refused(replay, run
         rerun.command(a_rerun(run_root, run_root / "r.npz"))
 
 
+@pytest.fixture
+def shipped(replay, tmp_path):
+    """A replay of what ships, in a folder of runs whose own student and chip are others; with what ships."""
+    save_spec(small_student(), tmp_path / "models/Pong/student.npz")
+    save_compiled(small_chip(), tmp_path / "models/Pong/chip.npz")
+    save_spec(small_student(2), tmp_path / "runs/Pong" / STUDENT)
+    save_compiled(small_chip(2), tmp_path / "runs/Pong" / CHIP)
+    models = {stage: digest((tmp_path / "models/Pong" / SHIPPED[stage]).read_bytes()) for stage in (STUDENT, CHIP)}
+    path = tmp_path / "models/Pong/replay.npz"
+    save_replay(dataclasses.replace(replay, played=dataclasses.replace(replay.played, models=models)), path)
+    return path
+
+
+@pytest.mark.parametrize("gone", [[], [CHIP]], ids=["another chip", "another student alone"])
+def test_a_replay_is_played_with_the_models_that_it_names_whatever_was_trained_since(
+    shipped, gone, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("rl.stages.find.__defaults__", (tmp_path / "models",))
+    for stage in gone:
+        (tmp_path / "runs/Pong" / stage).unlink()
+    assert rerun.command(a_rerun(tmp_path / "runs", shipped)) == 0
+    said = capsys.readouterr().out
+    assert "40 of 40 decisions of Pong by chip, as recorded to the bit" in said and "note: " not in said
+    assert film(shipped, str(tmp_path / "runs"), tmp_path / "clip.mp4").stat().st_size > 1000
+
+
+def test_of_the_runs_file_and_the_one_that_ships_the_recorded_one_is_taken_else_the_runs(shipped, tmp_path):
+    runs, models = tmp_path / "runs", tmp_path / "models"
+    own, ships = runs / "Pong" / CHIP, models / "Pong/chip.npz"
+    for path in (own, ships):
+        assert find(CHIP, "Pong", str(runs), models, recorded={CHIP: digest(path.read_bytes())}) == path
+    for recorded in (None, {}, {CHIP: "5" * 64}, {STUDENT: digest(ships.read_bytes())}):
+        assert find(CHIP, "Pong", str(runs), models, recorded=recorded) == own
+
+
 @pytest.mark.slow
 def test_play_leaves_a_replay_and_both_commands_write_below_their_root_alone(tmp_path):
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
@@ -363,7 +401,7 @@ def test_play_leaves_a_replay_and_both_commands_write_below_their_root_alone(tmp
 
 
 # A student of one game leaves replay.npz, one of several a replay for each of its games.
-SHIPPED = [str(path.relative_to(MODELS)) for path in sorted(MODELS.glob("*/*replay.npz"))]
+OF_ALL = [str(path.relative_to(MODELS)) for path in sorted(MODELS.glob("*/*replay.npz"))]
 
 
 def test_every_chip_that_ships_has_a_replay():
@@ -371,10 +409,10 @@ def test_every_chip_that_ships_has_a_replay():
              if path.with_name("card.json").exists()}  # fmt: skip
     several = {f"{path.parent.name}/{game}.replay.npz" for path in MODELS.glob("*/several.json")
                for game in json.loads(path.read_text())["games"]}  # fmt: skip
-    assert alone and alone | several == set(SHIPPED)
+    assert alone and alone | several == set(OF_ALL)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", OF_ALL)
 def test_the_replay_that_ships_with_a_game_still_matches(name):
     path = MODELS / name
     replay = load_replay(path)
@@ -386,7 +424,7 @@ def test_the_replay_that_ships_with_a_game_still_matches(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", OF_ALL)
 def test_every_thought_of_the_replay_that_ships_still_matches(name):
     replay = load_replay(MODELS / name)
     own = ScalarGame(replay.played.game, env_of(replay), replay.played.seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from run_cases import ROOM
+from run_cases import ROOM, write_run
 
 from deploy import tour
 from deploy.emulator import Emulator
@@ -21,7 +21,7 @@ from rl.settings import SettingsError
 
 @pytest.fixture(scope="module")
 def seen():
-    return visit(TourSettings("Pong", Path("unused"), "no/such/runs", 7))
+    return visit(TourSettings("Pong", Path("unused"), 7))
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +72,26 @@ def test_every_picture_can_be_drawn_and_is_small(seen, name):
 
 def test_the_command_writes_the_pictures_and_what_they_show(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tour, "PICTURES", {name: PICTURES[name] for name in ("screen", "decision")})
-    assert tour.command(TourSettings("Pong", tmp_path, "no/such/runs", 7)) == 0
+    assert tour.command(TourSettings("Pong", tmp_path, 7)) == 0
     assert {path.name for path in tmp_path.glob("*.png")} == {"01-screen.png", "02-decision.png"}
     assert json.loads((tmp_path / "report.json").read_text())["decision"] == 7
     assert "2 pictures of decision 7 of Pong" in capsys.readouterr().out
 
 
+def test_a_chip_that_was_trained_since_does_not_change_the_tour(tmp_path, monkeypatch):
+    monkeypatch.setattr(tour, "PICTURES", {})
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs")
+    with pytest.raises(SystemExit, match=r"^0$"):
+        tour.main(["--out", "tour", "--decision", "7"])
+    facts = json.loads((tmp_path / "tour/report.json").read_text())
+    assert facts["graph"] == load_chip("Pong", "no/such/runs")[1].digest
+    assert facts["action"] == load_chip("Pong", "no/such/runs")[0].head("Pong").actions[np.argmax(facts["votes"])]
+
+
 def test_a_decision_outside_the_replay_is_refused():
     with pytest.raises(SettingsError, match=r"^--decision: found 0, allowed 1 to \d+"):
-        visit(TourSettings("Pong", Path("unused"), "no/such/runs", 0))
+        visit(TourSettings("Pong", Path("unused"), 0))
 
 
 def test_the_tour_in_the_docs_shows_all_pictures_of_the_chip_that_ships():
