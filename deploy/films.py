@@ -41,7 +41,7 @@ def with_films(games: list[Game], root: str, folder: Path) -> Iterator[Game]:
 
 
 def film(path: Path, root: str, video: Path) -> Path:
-    """An mp4 of a replay's first seconds; one that is newer than the replay is kept."""
+    """An mp4 of a replay's first seconds; one that is newer than the replay is kept, one that fails leaves none."""
     if video.exists() and video.stat().st_mtime > path.stat().st_mtime:
         return video
     clock = VirtualClock()

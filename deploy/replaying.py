@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Protocol
@@ -267,13 +268,13 @@ def present_differences(replay: Replay, root: str) -> list[str]:
 
 
 def play_again(
-    replay: Replay, name: str, root: str, open_screen: Callable[[], Screen], pacer: Pacer, asked: RealtimeSettings,
-    keep_going: Callable[[], bool],
+    replay: Replay, name: str, root: str, open_screen: Callable[[], AbstractContextManager[Screen]], pacer: Pacer,
+    asked: RealtimeSettings, keep_going: Callable[[], bool],
 ) -> PlayReport:  # fmt: skip
-    """Play it again, all of it or the first seconds; the screen is opened once all else is there.
+    """Play it again, all of it or the first seconds; the screen is entered once all else is there.
 
     Raises:
-        ReplayError: the runs part; the screen is closed by then.
+        ReplayError: the runs part; the screen is left by then.
         SettingsError: the game has other actions, or the player's files are missing.
     """
     own = replay.played
@@ -286,9 +287,6 @@ def play_again(
     whole_s = pictures / asked.pictures_per_s
     pace = RealtimeSettings(min(asked.seconds or whole_s, whole_s), asked.pictures_per_s, asked.frames_per_picture)
     recorded = RecordedGame(game, player, Check(replay, name, thinker is not None))
-    screen = open_screen()
-    try:
+    with open_screen() as screen:
         title = f"{own.game} | {own.player} | replay"
         return play_realtime(recorded, player, screen, pacer, pace, keep_going, title=title)
-    finally:
-        screen.close()

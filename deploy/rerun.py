@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -75,12 +76,12 @@ def command(config: ReplayRun) -> int:
     folder = Path(config.root) / replay.played.game / "replay" / f"{datetime.now():%Y%m%d-%H%M%S}"
     video = folder / "replay.mp4" if own.view == "video" else None
 
-    def screen() -> Screen:
+    def screen() -> closing[Screen]:
         if video is None:
-            return open_view(own.view, f"{replay.played.game} | replay")
+            return closing(open_view(own.view, f"{replay.played.game} | replay"))
         from deploy.video import VideoScreen  # the other views need no encoder
 
-        return VideoScreen(video, pictures_per_s=own.realtime.pictures_per_s)
+        return closing(VideoScreen(video, pictures_per_s=own.realtime.pictures_per_s))
 
     for line in present_differences(replay, config.root):
         print(f"note: {line}")

@@ -220,18 +220,15 @@ def _chip(config: GameRun) -> tuple[Act, tuple[str, ...]]:
 
 
 def film(player: str, config: GameRun, rules: Protocol, path: Path) -> None:
-    """A video of a player at the game's own speed, made as fast as it can be."""
+    """A video of a player at the game's own speed, made as fast as it can be; one that is interrupted leaves none."""
     game = ScalarGame(config.name, rules.env, rules.seed)
     with redirect_stdout(StringIO()):
         actor = make_player(player, config.name, game.actions, config.root, rules.seed, frozenset, None, config.student)
     clock = VirtualClock()
     own = RealtimeSettings(config.score.video_seconds, 30, rules.env.frames_per_step // 2)
-    screen = VideoScreen(path, pictures_per_s=own.pictures_per_s)
-    try:
-        pacer = Pacer(own.period_s, clock.now, clock.sleep)
+    pacer = Pacer(own.period_s, clock.now, clock.sleep)
+    with VideoScreen(path, pictures_per_s=own.pictures_per_s) as screen:
         play_realtime(game, actor, screen, pacer, own, lambda: True, title=f"{config.name} | {player}", tell=_quiet)
-    finally:
-        screen.close()
 
 
 def _quiet(report: PlayReport) -> None:
@@ -290,15 +287,17 @@ def score_game(job: GameRun) -> dict[str, Score]:
         scores = {player: score for player, score in kept.items() if not (own.again and player in own.players)}
         start, before_s = time.monotonic(), before_s if scores else 0.0
         for player in own.players:
-            have = scores.get(player)
+            have, video = scores.get(player), job.folder / f"{player}.mp4"
             scores[player] = play_missing(job, player, have)
+            if own.video_seconds and scores[player] is not have:
+                # Before the report: whoever goes on after an interrupt must not take it for one of this score.
+                video.unlink(missing_ok=True)
             if scores[player] is not here.get(player):
                 facts = report(job.name, job.rules, scores, models, before_s + time.monotonic() - start)
                 write_json(path, facts | {"settings": asdict(job), "versions": versions()})
                 board = Path(job.root) / job.own / (job.name if job.student else "")
                 tell(scores[player], board, len(here[player].returns) if player in here else 0)
-            video = job.folder / f"{player}.mp4"
-            if own.video_seconds and (scores[player] is not have or not video.exists()):
+            if own.video_seconds and not video.exists():
                 film(player, job, job.rules, video)
     return {player: scores[player] for player in own.players}
 

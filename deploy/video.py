@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 
 import av
 import numpy as np
@@ -28,7 +29,10 @@ Draw = Callable[[Picture], NDArray[np.uint8]]
 
 
 class VideoScreen:
-    """Writes an mp4 (H.264, yuv420p) of every picture shown; the file has its name once it is whole."""
+    """Writes an mp4 (H.264, yuv420p) of every picture shown; the file has its name once it is whole.
+
+    Entered as a context it closes at the end, and after an exception leaves no file.
+    """
 
     def __init__(
         self, path: Path, pictures_per_s: int = 30, scale: int = 2, waiting: int = WAITING, draw: Draw | None = None
@@ -73,15 +77,35 @@ class VideoScreen:
         """
         if not self._open:
             return
-        self._open = False
-        self._pictures.put(None)
-        self._thread.join()
+        self._end()
         if self._failure is not None:
             raise self._broken(self._failure) from self._failure
         if self.written:
             os.replace(self._part, self.path)
         else:
             self._part.unlink()  # a run that showed nothing has no video
+
+    def drop(self) -> None:
+        """Close without a file: what is not whole takes no name."""
+        if self._open:
+            self._end()
+            self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> VideoScreen:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.drop()
+
+    def _end(self) -> None:
+        self._open = False
+        self._pictures.put(None)
+        self._thread.join()
 
     def _create(self) -> OutputContainer:
         try:

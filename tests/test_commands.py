@@ -21,6 +21,7 @@ from deploy.files import HEADER
 from deploy.realtime import RealtimeSettings
 from deploy.spec import save_spec
 from distill import verify as distill_verify
+from deploy.video import VideoScreen
 from rl.checkpoint import save_policy
 from rl.command import run
 from rl.files import write_json
@@ -269,6 +270,26 @@ def test_score_puts_players_side_by_side_and_films_them(root, short_games, capsy
             assert sum(1 for _ in container.decode(video=0)) == 6
     assert (root / "Pong" / "teacher" / "metrics.jsonl").exists()
     assert "| teacher |" in capsys.readouterr().out
+
+
+def test_a_film_that_is_interrupted_leaves_none_and_the_same_command_makes_it(root, short_games, monkeypatch):
+    clip, show = root / "Pong/score/nature/random.mp4", VideoScreen.show
+
+    def interrupted(screen, picture):
+        if picture.pictures == 4:
+            raise KeyboardInterrupt
+        show(screen, picture)
+
+    score.command(a_score(root, ("random",), video_seconds=0.1))
+    old = a_score(root, ("random",), video_seconds=0.4)
+    with monkeypatch.context() as broken:
+        broken.setattr(VideoScreen, "show", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            score.command(replace(old, score=replace(old.score, again=True)))
+    assert not list(clip.parent.glob("*.mp4*")), "nor is one left of what was scored before"
+    score.command(old)
+    with av.open(str(clip)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 12
 
 
 # What they say

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from itertools import islice
 
+import av
 import numpy as np
 import pytest
 from cases import student
@@ -43,6 +44,7 @@ from deploy.replaying import (
 from deploy.reports import present_digests
 from deploy.rerun import ReplayRun, ReplaySettings
 from deploy.spec import Head, save_spec
+from deploy.video import VideoScreen
 from rl.files import digest
 from rl.games import ScalarGame
 from rl.loop import RandomPlayer
@@ -371,6 +373,36 @@ def test_a_replay_is_played_with_the_models_that_it_names_whatever_was_trained_s
     said = capsys.readouterr().out
     assert "40 of 40 decisions of Pong by chip, as recorded to the bit" in said and "note: " not in said
     assert film(shipped, str(tmp_path / "runs"), tmp_path / "clip.mp4").stat().st_size > 1000
+
+
+def test_a_clip_that_is_interrupted_or_fails_leaves_none_and_is_made_by_the_next_call(
+    replay, run_root, tmp_path, monkeypatch
+):
+    path, clip, show = tmp_path / "r.npz", tmp_path / "clips/Pong.mp4", VideoScreen.show
+    save_replay(replay, path)
+
+    def interrupted(screen, picture):
+        if picture.pictures == 20:
+            raise KeyboardInterrupt
+        show(screen, picture)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(VideoScreen, "show", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            film(path, str(run_root), clip)
+    assert not clip.exists()
+    assert pictures_of(film(path, str(run_root), clip)) == 80
+    clip.unlink()
+    save_replay(changed(replay, "thought", 11), path)
+    for _ in range(2):
+        with pytest.raises(ReplayError, match=r"diverges at decision 11 of 40"):
+            film(path, str(run_root), clip)
+        assert files_in(clip.parent) == set()
+
+
+def pictures_of(clip):
+    with av.open(str(clip)) as video:
+        return sum(1 for _ in video.decode(video=0))
 
 
 def test_of_the_runs_file_and_the_one_that_ships_the_recorded_one_is_taken_else_the_runs(shipped, tmp_path):

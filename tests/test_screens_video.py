@@ -69,6 +69,24 @@ def test_the_name_appears_only_with_the_whole_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["play.mp4"]
 
 
+def test_a_video_that_is_not_whole_takes_no_name(tmp_path: Path) -> None:
+    path = tmp_path / "play.mp4"
+
+    def interrupted(kind: type[BaseException]) -> None:
+        with VideoScreen(path, draw=grey) as video:
+            video.show(a_picture(pictures=7))
+            raise kind("in the middle")
+
+    for kind in (KeyboardInterrupt, OSError):
+        with pytest.raises(kind, match=r"^in the middle$"):
+            interrupted(kind)
+        assert list(tmp_path.iterdir()) == []
+    with VideoScreen(path, draw=grey) as video:
+        video.show(a_picture(pictures=7))
+    video.drop()  # after its end: nothing
+    assert [file.name for file in tmp_path.iterdir()] == ["play.mp4"] and len(decoded(path)) == 1
+
+
 def test_a_killed_run_leaves_a_file_that_plays(tmp_path: Path) -> None:
     path, drawn = tmp_path / "play.mp4", threading.Semaphore(0)
 
