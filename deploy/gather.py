@@ -10,7 +10,7 @@ from typing import Any
 
 from rl.files import FormatError, read_json
 from rl.settings import SettingsError
-from rl.stages import CARD
+from rl.stages import CARD, labelled
 
 PLAYERS = ("teacher", "student", "int8", "int4", "chip")  # in this order wherever they stand side by side
 DECISIONS_A_SECOND = 15.0  # four frames each, at the games' own 60 a second
@@ -90,7 +90,7 @@ def _names(root: Path, models: Path) -> list[str]:
         (root, "student/metrics.jsonl"),
     )
     found = {path.relative_to(folder).parts[0] for folder, mark in marks for path in folder.glob(f"*/{mark}")}
-    return sorted(name for name in found if "-" not in name)  # a student of several games has no scores of its own
+    return sorted(name for name in found if len(labelled(name)) == 1)  # a student of several has no scores of its own
 
 
 def _game(run: Path, shipped: Path, protocol: str) -> Game:

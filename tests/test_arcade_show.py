@@ -10,8 +10,9 @@ import av
 import numpy as np
 import pytest
 from arcade_cases import PERIOD_S, StagedShow, asks, stock, until
+from cases import student
 from fakes import FakeClock, stack
-from run_cases import ENV, small_chip, small_student
+from run_cases import ACTIONS, ENV, PONG, small_chip, small_student
 
 from deploy.arcade import cabinet
 from deploy.arcade.cabinet import Cabinet
@@ -36,12 +37,17 @@ from deploy.arcade.recorder import MOST_CLIPS, MOST_PICTURES, Recorder
 from deploy.arcade.seat import Seat, Sitter
 from deploy.arcade.show import Ledger
 from deploy.arcade.wounds import unharmed
+from deploy.chip import chip_named
+from deploy.compiled import save_compiled
+from deploy.compiler import compile_spec
 from deploy.players import ChipPlayer, make_player
 from deploy.replay import load_replay, save_replay
 from deploy.replaying import REPLAY, played_with, record_episode
+from deploy.spec import Head, save_spec
 from rl.games import ScalarGame
 from rl.loop import RandomPlayer
 from rl.settings import SettingsError
+from rl.stages import CHIP, STUDENT, TEN, label
 
 ALL = Kill(0, 0, 63, 63)
 
@@ -164,6 +170,42 @@ def test_a_game_without_a_chip_has_none_to_break(tmp_path):
     show.desk.state = dataclasses.replace(show.desk.state, round=bare)
     with pytest.raises(OrderError, match=r"^order: Breakout has no chip to break; play a game with one$"):
         show.desk.obey(ALL, 1)
+
+
+def several(root, games):
+    """A student of these games and its chip in a folder of their name; returns the student."""
+    sizes = [len(ACTIONS.get(game, PONG)) for game in games]
+    drawn = student([(24, 5, 3, 0, 1), (8 * sum(sizes), 1, 1, 0, 1)], (4, 8, 8, 2, 1), (4, 84, 84), sizes, 1)
+    starts = np.cumsum([0, *sizes]).tolist()
+    heads = [Head(game, ACTIONS.get(game, PONG), at) for game, at in zip(games, starts, strict=False)]
+    made = dataclasses.replace(drawn, heads=tuple(heads))
+    save_spec(made, root / label(games) / STUDENT)
+    save_compiled(compile_spec(made, chip_named("ns1e")), root / label(games) / CHIP)
+    return made
+
+
+@pytest.mark.parametrize("games", [("Pong", "Breakout"), TEN], ids=label)
+def test_a_student_of_several_games_plays_them_on_the_page_and_is_no_game(players, games, tmp_path):
+    spec = several(tmp_path / "runs", games)
+    assert players.games() == ("Pong",) and players.label("Pong") == "Pong"
+    own = dataclasses.replace(players, student=label(games))
+    assert own.games() == tuple(sorted(games)) and {own.label(game) for game in games} == {label(games)}
+    assert own.label("Asterix") == "Asterix"
+    _, seen = play(own, tmp_path, 4, {})
+    votes = spec.run(spec.transduce(seen[-1].thought.stack[None]))[0]
+    head = spec.head("Pong")
+    assert np.array_equal(seen[-1].picture.votes, votes[head.start : head.stop])
+
+
+def test_a_student_that_is_not_there_or_not_of_the_game_is_refused(players, tmp_path):
+    several(tmp_path / "runs", ("Breakout", "Freeway"))
+    for name, message in [
+        ("Nope", r"^game: found 'Nope', no such game"),
+        ("Pong-Freeway", r"^student: neither .*/Pong-Freeway/student/student\.npz .* GAMES=Pong,Freeway$"),
+        ("Breakout-Freeway", r"^play\.student: found 'Breakout-Freeway', allowed one of Pong; this one plays"),
+    ]:
+        with pytest.raises(SettingsError, match=message):
+            StagedShow(dataclasses.replace(players, student=name), tmp_path, 1, {})
 
 
 def test_a_pause_stands_still_and_is_no_work(players, tmp_path, monkeypatch):

@@ -78,6 +78,12 @@ def test_what_is_gathered_is_what_the_reports_say(root, tmp_path):
     assert learning.meanwhile == ((400.0, 1.5),) and not breakout.results and breakout.source == ""
 
 
+def test_a_student_of_several_games_is_no_game(root, tmp_path):
+    for name in ("Ten", "Pong-Breakout"):
+        metrics(root, name, "student", [{"at": 1000, "eval/mean_reward": 8.0}])
+    assert [game.name for game in gather(root, tmp_path / "models")] == ["Breakout", "Pong"]
+
+
 def test_a_card_speaks_for_a_game_that_was_not_run_here(root, tmp_path):
     models = tmp_path / "models"
     facts = json.loads((root / "Pong/score/nature/report.json").read_text())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +28,8 @@ from deploy.replaying import REPLAY
 from deploy.spec import StudentSpec
 from rl.games import EnvSettings, ScalarGame
 from rl.loop import Player
-from rl.settings import SettingsError
-from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER
+from rl.settings import SettingsError, need
+from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, labelled
 
 Keys = Callable[[], frozenset[str]]
 ALWAYS = ("human", "random")
@@ -51,9 +53,9 @@ class Stock:
     def games(self) -> tuple[str, ...]:
         """Games that have a chip and the student that it came from."""
         folders = [path for room in (Path(self.root), MODELS) if room.is_dir() for path in room.iterdir()]
-        names = {path.name for path in folders if path.is_dir() and "-" not in path.name}
-        names |= set(self.student.split("-")) if self.student and self._both(self.student) else set()
-        return tuple(sorted(name for name in names if name in (self.student or "").split("-") or self._both(name)))
+        names = {path.name for path in folders if path.is_dir() and len(labelled(path.name)) == 1}
+        several = labelled(self.student) if self.student and self._both(self.student) else ()
+        return tuple(sorted({name for name in names if self._both(name)}.union(several)))
 
     def _both(self, name: str) -> bool:
         return self.has(STUDENT, name) and self.has(CHIP, name)
@@ -74,7 +76,16 @@ class Stock:
 
     def label(self, game: str) -> str:
         """The folder of the student that plays a game."""
-        return self.student if self.student and game in self.student.split("-") else game
+        return self.student if self.student and game in labelled(self.student) else game
+
+    def need_student(self, game: str) -> None:
+        """Raise SettingsError where a student of several was asked for that is not there or not of this game."""
+        if self.student is None:
+            return
+        with redirect_stdout(StringIO()):  # which files are read is said by whoever loads them
+            find(STUDENT, self.student, self.root)
+        known = labelled(self.student)
+        need(game in known, "play.student", self.student, f"one of {game}; this one plays {', '.join(known)}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -132,6 +132,7 @@ class Show:
         self, game: str, player: str, stock: Stock, settings: RealtimeSettings, folder: Path, now: Clock, sleep: Sleep
     ) -> None:
         """Load the first game and its player; clips go to `folder`. Raises as `Cabinet` and `make_player`."""
+        stock.need_student(game)
         self._stock, self._settings = stock, settings
         self._clock, self._sleep = StoppableClock(now), sleep
         keys = _Keys()
