@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from deploy.arcade.address import WebSettings
+from deploy.compiled import load_compiled
 from deploy.interrupts import Interrupts
 from deploy.pacer import Pacer
 from deploy.players import make_player
@@ -27,6 +30,7 @@ from rl.command import launch, run, settings
 from rl.files import need_place, write_json
 from rl.games import EnvSettings, ScalarGame
 from rl.manifest import versions
+from rl.stages import CHIP, find
 
 
 @dataclass(frozen=True)
@@ -101,20 +105,30 @@ def command(config: PlayRun) -> int:
         finally:  # also where the video could not be finished
             print(*told, sep="\n")
     if own.save:
-        _save(config, folder, record, game.actions)
+        _save(config, folder, record, game.actions, getattr(player, "graph", None))
     _write(config, folder, report, getattr(player, "ticks", None), video)
     return 0
 
 
-def _save(config: PlayRun, folder: Path, record: Record, actions: tuple[str, ...]) -> None:
-    """Leave the replay, unless not even one step was finished."""
+def _save(config: PlayRun, folder: Path, record: Record, actions: tuple[str, ...], graph: str | None) -> None:
+    """Leave the replay, unless not even one step was finished or it could not name the `graph` that was played."""
     own = config.play
+    if own.chip is not None and graph != _own_graph(config):
+        print(f"no replay: {own.chip} holds another graph than the game's own chip, which a replay is played with")
+        return
     models = model_digests(config.name, config.root, [own.player], own.student)
     played = played_with(config.name, own.player, own.student, config.env, own.seed, actions, models)
     replay = record.replay(played)
     if replay is not None:
         save_replay(replay, folder / REPLAY)
         print(f"replay: {folder / REPLAY}")
+
+
+def _own_graph(config: PlayRun) -> str:
+    """The digest of the chip's own graph."""
+    with redirect_stdout(StringIO()):  # which file it is has been said once
+        path = find(CHIP, config.play.student or config.name, config.root)
+    return load_compiled(path)[0].digest
 
 
 def page(config: PlayRun, folder: Path) -> int:

@@ -67,6 +67,7 @@ class ChipPlayer:
     ) -> None:
         need_same_student(spec, compiled)
         self._spec, self._head, self._runner = spec, spec.head(game), ChipRunner(compiled, engine)
+        self._compiled = compiled
         chip = chip_named(compiled.usage.chip)
         self._cells = tuple(on_mesh(compiled.place, chip).T[::-1])  # row y, column x, over all chips of a board
         self._mesh = (max(MESH, chip.mesh[1]), max(MESH, chip.mesh[0]))
@@ -75,6 +76,11 @@ class ChipPlayer:
         self._begins = True
         self.act(np.zeros(spec.stack_shape, np.uint8))  # compiles or loads the kernels before the clock runs
         self._begins = True
+
+    @property
+    def graph(self) -> str:
+        """The digest of the graph that plays, whatever file it came from."""
+        return self._compiled.digest
 
     def reset(self) -> None:
         self.votes, self._begins = None, True
@@ -147,6 +153,11 @@ class Translated:
     @property
     def activity(self) -> NDArray[np.int32] | None:
         return self._player.activity
+
+    @property
+    def graph(self) -> str | None:
+        """Of a chip, as of `ChipPlayer`."""
+        return getattr(self._player, "graph", None)
 
 
 def load_chip(

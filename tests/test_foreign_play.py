@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from cases import random_graph
 from fakes import PONG
 from run_cases import ENV, small_chip, write_run
 
-from deploy import convert
-from deploy.compiled import load_compiled, with_graph
+from deploy import convert, play
+from deploy.arcade.address import WebSettings
+from deploy.compiled import Compiled, load_compiled, save_compiled, with_graph
 from deploy.files import FormatError
 from deploy.formats import load
 from deploy.graphs import save_graph
 from deploy.players import make_player
+from deploy.realtime import RealtimeSettings
 from deploy.runner import ChipRunner
 from deploy.spec import load_spec
 from rl.games import ScalarGame
@@ -55,6 +58,31 @@ def test_a_graph_that_is_not_the_players_is_refused(tmp_path: Path) -> None:
         player(tmp_path, tmp_path / "none.json")
     with pytest.raises(SettingsError, match=r"play\.chip: a core graph for player spec, allowed for chip; leave it"):
         player(tmp_path, tmp_path / "other.npz", "spec")
+
+
+def rewired(chip: Compiled) -> Compiled:
+    """Another graph that this student's chip may hold: without what one core has in its crossbar."""
+    graph = chip.graph
+    crossbar = graph.crossbar.copy()
+    crossbar[graph.crossbar_of[0], :, 0] = 0
+    return replace(chip, graph=replace(graph, crossbar=crossbar))
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["its actions", "more actions"])
+def test_a_run_on_another_graph_leaves_no_replay_and_one_on_the_same_graph_does(
+    full: bool, tmp_path: Path, capsys: Any
+) -> None:
+    own = write_run(tmp_path) / "chip/chip.npz"
+    assert convert.main([str(own), str(tmp_path / "same.json")]) == 0
+    save_compiled(rewired(small_chip()), tmp_path / "other.npz")
+    env, web = replace(ENV, full_actions=full), WebSettings("127.0.0.1", 0, exposed=False, token=None, browser=False)
+    for name, replays in (("other.npz", 0), ("same.json", 1)):
+        pace, file = RealtimeSettings(0.2, 30, 2), str(tmp_path / name)
+        settings = play.PlaySettings("chip", file, None, "none", 1, True, pace, web)
+        assert play.command(play.PlayRun("Pong", str(tmp_path), env, settings)) == 0
+        told = f"no replay: {file} holds another graph than the game's own chip, which a replay is played with"
+        assert (told in capsys.readouterr().out) == (not replays)
+        assert len(list(tmp_path.glob("Pong/play/*/replay.npz"))) == replays
 
 
 def test_a_graph_of_another_student_of_the_same_shape_breaks_the_rules_of_compiled_graphs() -> None:
