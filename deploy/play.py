@@ -25,7 +25,7 @@ from deploy.replay import Record, save_replay
 from deploy.replaying import REPLAY, RecordedGame, played_with
 from deploy.reports import model_digests
 from deploy.screens import Both, NoScreen, Screen
-from deploy.views import open_view
+from deploy.views import need_keys, open_view
 from rl.command import launch, run, settings
 from rl.files import need_place, write_json
 from rl.games import EnvSettings, ScalarGame
@@ -82,6 +82,8 @@ def command(config: PlayRun) -> int:
     folder = Path(config.root) / config.name / "play" / f"{own.player}-{datetime.now():%Y%m%d-%H%M%S}"
     if own.view == "web":
         return page(config, folder)
+    if own.player == "human":
+        need_keys(own.view)
     game = ScalarGame(config.name, config.env, own.seed)
     # The player first: what is missing should be said before a window opens.
     keys = _Keys()

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TextIO
 
-from deploy.screens import NoScreen, Screen, choose_view, has_display
+from deploy.screens import NoScreen, Screen, ScreenError, choose_view, has_display
 
 
 def open_view(view: str, title: str, out: TextIO | None = None, keys: TextIO | None = None) -> Screen:
@@ -26,6 +26,18 @@ def open_view(view: str, title: str, out: TextIO | None = None, keys: TextIO | N
     if view == "terminal":
         return _terminal(out, keys)
     return NoScreen()
+
+
+def need_keys(view: str, out: TextIO | None = None, keys: TextIO | None = None) -> None:
+    """Raise ScreenError where nobody could play at the screen that `open_view` would open."""
+    out, keys = out or sys.stdout, keys or sys.stdin
+    chosen = choose_view(view, out.isatty(), has_display(os.environ))
+    if chosen == "window" or (chosen == "terminal" and keys.isatty()):
+        return
+    raise ScreenError(
+        f"player human: found view {chosen}, which has no keys here; allowed a window, the page, or a terminal whose "
+        "keys are read; try VIEW=web"
+    )
 
 
 def _terminal(out: TextIO, keys: TextIO) -> Screen:

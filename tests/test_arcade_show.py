@@ -97,16 +97,16 @@ def test_what_the_chip_sees_is_its_transduced_input(players, tmp_path):
 
 
 def test_players_change_between_two_decisions_of_one_game(players, tmp_path):
-    names = ["student", "teacher", "random", "human", "chip"]
+    names = ["spec", "student", "int8", "int4", "teacher", "random", "human", "chip"]
     script = {10 * (i + 1): asks(SetPlayer(name)) for i, name in enumerate(names)}
-    _, seen = play(players, tmp_path, 60, script)
+    _, seen = play(players, tmp_path, 90, script)
     told = [now.thought.player for now in seen]
     assert told == [name for name in ["chip", *names] for _ in range(10)]
     assert {now.picture.episode for now in seen} == {1} and seen[-1].round is seen[0].round
-    assert [now.thought.number for now in decided(seen)] == list(range(1, 31)), "nobody's turn was lost"
+    assert [now.thought.number for now in decided(seen)] == list(range(1, 46)), "nobody's turn was lost"
     kinds = {now.thought.player: (now.thought.bits is None, now.thought.wave is None) for now in seen}
-    assert kinds == {"chip": (False, False), "student": (False, True), "teacher": (True, True), "random": (True, True),
-                     "human": (True, True)}  # fmt: skip
+    assert kinds == {"chip": (False, False), **dict.fromkeys(("spec", "student"), (False, True)),
+                     **dict.fromkeys(("int8", "int4", "teacher", "random", "human"), (True, True))}  # fmt: skip
 
 
 def test_the_student_decides_what_the_chip_would(players, tmp_path):
@@ -119,12 +119,15 @@ def test_the_student_decides_what_the_chip_would(players, tmp_path):
 def test_a_player_that_is_not_there_is_refused(players, tmp_path):
     show = StagedShow(players, tmp_path, 1, {})
     for order, message in [
-        (SetPlayer("ghost"), r"^order\.player: found 'ghost', allowed chip, student, teacher, human, random$"),
+        (
+            SetPlayer("ghost"),
+            r"^order\.player: found 'ghost', allowed chip, spec, student, int8, int4, teacher, human, random$",
+        ),
         (SetGame("Doom"), r"^order\.game: found 'Doom', allowed Pong$"),
     ]:
         with pytest.raises(OrderError, match=message):
             show.desk.obey(order, 1)
-    with pytest.raises(SettingsError, match=r"^player of Pong: found 'ghost', allowed chip, student"):
+    with pytest.raises(SettingsError, match=r"^player of Pong: found 'ghost', allowed chip, spec, student"):
         show.desk.state.round.cabinet.sit("ghost", unharmed(0))
 
 

@@ -219,7 +219,7 @@ def test_verify_plays_the_pictures_it_compares_where_there_is_no_dataset(root, c
     assert not np.array_equal(first, verify.recorded(other, "Pong", small_student())[0])
 
 
-@pytest.mark.parametrize("player", ["chip", "spec", "student", "teacher", "random", "human"])
+@pytest.mark.parametrize("player", ["chip", "spec", "student", "int8", "int4", "teacher", "random"])
 def test_play_writes_a_report_of_every_player(player, root, capsys):
     assert play.command(a_play(root, player)) == 0
     (folder,) = (root / "Pong" / "play").iterdir()
@@ -237,6 +237,14 @@ def test_play_writes_a_report_of_every_player(player, root, capsys):
     # Once more than decisions: the first one loads the kernels.
     assert facts.get("ticks") == (4 * small_chip().latency_ticks if player == "chip" else None)
     assert f"Pong | {player}: 6 pictures" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("view", ["none", "video"])
+def test_a_human_without_keys_is_refused_before_anything_is_written(view, root, capsys):
+    before = files_in(root)
+    message = said(capsys, play.command, a_play(root, "human", view))
+    assert message.startswith(f"player human: found view {view}, which has no keys here; allowed a window, the page, ")
+    assert files_in(root) == before
 
 
 def test_play_with_a_video_has_every_picture_in_it(root):

@@ -9,7 +9,7 @@ import pytest
 from fakes import TapedScreen, a_picture
 
 from deploy.screens import Both, NoScreen, ScreenError, choose_view, has_display
-from deploy.views import open_view
+from deploy.views import need_keys, open_view
 
 
 class BrokenScreen(NoScreen):
@@ -104,6 +104,26 @@ def test_a_display_is_where_the_environment_says(env: dict[str, str], platform: 
 @pytest.mark.parametrize("view", ["web", "video", "none"])
 def test_views_without_a_screen_show_nothing(view: str) -> None:
     assert isinstance(open_view(view, "Pong", io.StringIO()), NoScreen)
+
+
+class Terminal(io.StringIO):
+    """Says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_human_needs_a_screen_with_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    need_keys("window", io.StringIO(), io.StringIO())  # one that cannot be had says so itself
+    for view in ("terminal", "auto"):
+        need_keys(view, Terminal(), Terminal())
+    refused = [("terminal", Terminal(), "terminal"), ("auto", io.StringIO(), "video"), ("none", Terminal(), "none")]
+    for view, out, chosen in refused:
+        message = rf"^player human: found view {chosen}, which has no keys here; allowed .*; try VIEW=web$"
+        with pytest.raises(ScreenError, match=message):
+            need_keys(view, out, io.StringIO())
 
 
 def test_a_terminal_view_needs_a_terminal() -> None:

@@ -29,9 +29,10 @@ from deploy.spec import StudentSpec
 from rl.games import EnvSettings, ScalarGame
 from rl.loop import Player
 from rl.settings import SettingsError, need
-from rl.stages import CHIP, MODELS, SHIPPED, STUDENT, TEACHER, find, labelled
+from rl.stages import CHIP, INT4, INT8, MODELS, SHIPPED, STUDENT, TEACHER, find, labelled
 
 Keys = Callable[[], frozenset[str]]
+STUDENTS = ("spec", "student")  # two names of one player
 ALWAYS = ("human", "random")
 REPLAYS = 12  # of one's own runs that are offered
 
@@ -63,7 +64,8 @@ class Stock:
     def players(self, game: str) -> tuple[str, ...]:
         """Names of those who can play it."""
         name = self.label(game)
-        stages = {"chip": (CHIP, name), "student": (STUDENT, name), "teacher": (TEACHER, game)}
+        stages = {"chip": (CHIP, name), "spec": (STUDENT, name), "student": (STUDENT, name),
+                  "int8": (INT8, game), "int4": (INT4, game), "teacher": (TEACHER, game)}  # fmt: skip
         made = [player for player, (stage, owner) in stages.items() if self.has(stage, owner)]
         return (*(name for name in made if name != "chip" or self._both(self.label(game))), *ALWAYS)
 
@@ -136,7 +138,7 @@ class Cabinet:
         stock = self._stock
         student = stock.student if stock.label(self.name) != self.name else None
         made = make_player(player, self.name, self.game.actions, stock.root, stock.seed, self._keys, student=student)
-        return Sitter(player, player, made, self._sees() if player == "student" else None)
+        return Sitter(player, player, made, self._sees() if player in STUDENTS else None)
 
     def _chip(self, wounds: Wounds) -> Sitter:
         assert self._model is not None
