@@ -15,7 +15,7 @@ from fakes import FakeClock, stack
 from run_cases import ACTIONS, ENV, PONG, small_chip, small_student
 
 from deploy.arcade import cabinet
-from deploy.arcade.cabinet import Cabinet
+from deploy.arcade.cabinet import Cabinet, mesh_of
 from deploy.arcade.desk import Desk, StoppableClock
 from deploy.arcade.orders import (
     Advance,
@@ -34,6 +34,7 @@ from deploy.arcade.orders import (
     SetSpeed,
 )
 from deploy.arcade.recorder import MOST_CLIPS, MOST_PICTURES, Recorder
+from deploy.arcade.reels import open_reel
 from deploy.arcade.seat import Seat, Sitter
 from deploy.arcade.show import Ledger
 from deploy.arcade.wounds import unharmed
@@ -44,10 +45,11 @@ from deploy.players import ChipPlayer, make_player
 from deploy.replay import load_replay, save_replay
 from deploy.replaying import REPLAY, played_with, record_episode
 from deploy.spec import Head, save_spec
+from rl.files import digest
 from rl.games import ScalarGame
 from rl.loop import RandomPlayer
 from rl.settings import SettingsError
-from rl.stages import CHIP, STUDENT, TEN, label
+from rl.stages import CHIP, SHIPPED, STUDENT, TEN, label
 
 ALL = Kill(0, 0, 63, 63)
 
@@ -486,6 +488,54 @@ def test_a_replay_is_shown_with_the_chips_full_activity_and_goes_round(recorded,
     assert replayed[0].scores == replayed[-1].scores == (), "a replay is no new score"
     assert not np.array_equal(replayed[0].picture.frame, replayed[79].picture.frame)
     assert np.array_equal(replayed[0].picture.frame, replayed[80].picture.frame)
+
+
+@pytest.fixture
+def trained_since(recorded, tmp_path, monkeypatch):
+    """A student and a chip of Pong that were trained after the run whose models ship and are named by its replay."""
+    monkeypatch.setattr("rl.stages.find.__defaults__", (tmp_path / "models",))
+    path, runs, ships = tmp_path / "runs/Pong/play/chip" / REPLAY, tmp_path / "runs/Pong", tmp_path / "models/Pong"
+    ships.mkdir(parents=True)
+    for stage in (STUDENT, CHIP):
+        (runs / stage).rename(ships / SHIPPED[stage])
+    models = {stage: digest((ships / SHIPPED[stage]).read_bytes()) for stage in (STUDENT, CHIP)}
+    replay = load_replay(path)
+    save_replay(dataclasses.replace(replay, played=dataclasses.replace(replay.played, models=models)), path)
+    save_spec(small_student(2), runs / STUDENT)
+    save_compiled(small_chip(2), runs / CHIP)
+    return recorded
+
+
+def test_a_replay_thinks_on_the_models_that_it_names_and_the_player_after_it_on_the_shows(trained_since, tmp_path):
+    script = {4: asks(Rewind("chip")), 84: asks(SetPlayer("chip"))}
+    show, seen = play(trained_since, tmp_path, 100, script)
+    assert show.desk.state.notice == ""
+    for shown, seed in ((seen[4:84], 1), (seen[84:], 2)):
+        alone = ChipPlayer(small_student(seed), small_chip(seed), "Pong")
+        alone.reset()
+        for now in decided(shown):
+            assert alone.act(now.thought.stack) == now.picture.action
+            assert np.array_equal(now.picture.votes, alone.votes)
+        assert np.array_equal(shown[0].round.cabinet.mesh.cells, mesh_of(small_chip(seed)).cells)
+        assert shown[0].round.cabinet.players == seen[0].round.cabinet.players
+
+
+@pytest.mark.parametrize("name", ["chip", "spec"])
+def test_a_replay_of_a_student_of_several_games_is_shown_with_that_student(players, name, tmp_path):
+    spec, root = several(tmp_path / "runs", ("Pong", "Breakout")), tmp_path / "runs"
+    game = ScalarGame("Pong", ENV, 5)
+    player = make_player(name, "Pong", game.actions, players.root, 5, frozenset, None, "Pong-Breakout")
+    played = played_with("Pong", name, "Pong-Breakout", ENV, 5, game.actions, {})
+    path = root / "Pong/play/both" / REPLAY
+    save_replay(record_episode(game, player, played, 40), path)
+    show, seen = play(players, tmp_path, 20, {4: asks(Rewind("both"))})
+    assert show.desk.state.notice == "" and seen[-1].thought.player == "replay"
+    assert np.array_equal(seen[-1].thought.bits, spec.transduce(seen[-1].thought.stack[None])[0])
+    shutil.rmtree(root / "Pong-Breakout")
+    with pytest.raises(SettingsError, match=r"^student: neither .*Pong-Breakout.* GAMES=Pong,Breakout$"):
+        open_reel(path, Cabinet("Pong", players, frozenset), 2)
+    show, seen = play(players, tmp_path, 8, {4: asks(Rewind("both"))})
+    assert "GAMES=Pong,Breakout" in show.desk.state.notice and seen[-1].thought.player == "chip"
 
 
 def test_a_scrubber_leads_to_any_decision_and_a_player_back_to_the_game(recorded, tmp_path):

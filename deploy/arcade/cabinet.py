@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from io import StringIO
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from deploy.arcade.meter import EnergyMeter
 from deploy.arcade.seat import Sees, Sitter
 from deploy.arcade.witness import Witness
-from deploy.arcade.wounds import Wounds, damage_of
+from deploy.arcade.wounds import Wounds, damage_of, unharmed
 from deploy.cells import on_mesh
 from deploy.chip import chip_named
 from deploy.compiled import Compiled
@@ -24,8 +25,9 @@ from deploy.engine import LazyEngine
 from deploy.engines import Engine
 from deploy.players import ChipPlayer, Translated, action_ids, load_chip, make_player
 from deploy.realtime import PacedGame
-from deploy.replaying import REPLAY
-from deploy.spec import StudentSpec
+from deploy.replay import Replay
+from deploy.replaying import REPLAY, thinker_of
+from deploy.spec import StudentSpec, load_spec
 from rl.games import EnvSettings, ScalarGame
 from rl.loop import Player
 from rl.settings import SettingsError, need
@@ -118,11 +120,10 @@ class Cabinet:
         self.game: PacedGame = ScalarGame(game, stock.env, stock.seed)
         self.players, self.replays = stock.players(game), stock.replays(game)
         self._model: tuple[StudentSpec, Compiled] | None = None
+        self.mesh: Mesh | None = None
+        self.meter: EnergyMeter | None = None
         if "chip" in self.players:
-            self._model = load_chip(stock.label(game), stock.root, stock.graphs.get(game))
-        compiled = None if self._model is None else self._model[1]
-        self.mesh = None if compiled is None else mesh_of(compiled)
-        self.meter = None if compiled is None else EnergyMeter(compiled)
+            self._take(load_chip(stock.label(game), stock.root, stock.graphs.get(game)))
 
     @property
     def cores(self) -> int:
@@ -139,6 +140,29 @@ class Cabinet:
         student = stock.student if stock.label(self.name) != self.name else None
         made = make_player(player, self.name, self.game.actions, stock.root, stock.seed, self._keys, student=student)
         return Sitter(player, player, made, self._sees() if player in STUDENTS else None)
+
+    def again(self, replay: Replay) -> tuple[Cabinet, Sitter | None]:
+        """This cabinet, with the chip of a replay where one played it, and who thinks along; None where nobody can.
+
+        Of the models those are taken that the replay names, whatever this cabinet plays with. Raises SettingsError
+        where the player's files are missing, FormatError or CompileError where they are broken or do not fit.
+        """
+        own, root = replay.played, self._stock.root
+        name = own.student or own.game
+        if own.player == "chip" and replay.thinks:
+            lent = copy(self)
+            lent._take(load_chip(name, root, recorded=own.models))
+            return lent, lent._chip(unharmed(lent.cores))
+        thinker = thinker_of(replay, self.game, root)
+        if thinker is None:
+            return self, None
+        sees = None
+        if own.player in STUDENTS:
+            sees = partial(_newest, load_spec(find(STUDENT, name, root, recorded=own.models))[0])
+        return self, Sitter(own.player, own.player, thinker, sees)
+
+    def _take(self, model: tuple[StudentSpec, Compiled]) -> None:
+        self._model, self.mesh, self.meter = model, mesh_of(model[1]), EnergyMeter(model[1])
 
     def _chip(self, wounds: Wounds) -> Sitter:
         assert self._model is not None

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from deploy.arcade.cabinet import Cabinet
 from deploy.arcade.seat import Sitter
-from deploy.arcade.wounds import unharmed
 from deploy.realtime import NoThoughts, Thinking, thoughts_of
 from deploy.replay import Replay, check_thought, load_replay
-from deploy.replaying import REPEATABLE, Reel, Scene, env_of
+from deploy.replaying import Reel, Scene, env_of
 from rl.games import ScalarGame
 from rl.loop import Player, Step
 from rl.settings import SettingsError
@@ -100,36 +99,32 @@ class ReelPlayer:
         return self._mind.activity
 
 
-def open_reel(path: Path, cabinet: Cabinet, frames_per_picture: int) -> tuple[ReelGame, Sitter]:
-    """A replay as game and player, all of it played once; a player of integers thinks along on the cabinet's models.
+def open_reel(path: Path, cabinet: Cabinet, frames_per_picture: int) -> tuple[ReelGame, Sitter, Cabinet]:
+    """A replay as game and player, all of it played once, and the cabinet with its chip.
+
+    A player of integers thinks along, on the models that the replay names; those of another student, too.
 
     Raises:
         FormatError: no replay.
-        SettingsError: of another game or actions, or of a chip that plays several games.
+        SettingsError: of another game or actions, or the player's files are missing.
+        CompileError: the chip that is there is of another student than the one that is there.
         ReplayError: the game parts from what was recorded.
     """
     replay = load_replay(path)
     _need_game(path, replay, cabinet)
     own = replay.played
     game = ScalarGame(own.game, env_of(replay), own.seed)
-    thinker = _thinker(replay, cabinet)
+    shown, thinker = cabinet.again(replay)
     reel = Reel(replay, str(path), game, None, frames_per_picture)
     reel.at(len(reel) - 1)  # leaps are short from here on
     made = ReelGame(reel, game.actions, game.frames_per_step)
     player = ReelPlayer(made, replay, str(path), None if thinker is None else thinker.player)
     if thinker is None:
-        return made, Sitter(PLAYER, PLAYER, player)
-    return made, replace(thinker, name=PLAYER, label=PLAYER, player=player)
+        return made, Sitter(PLAYER, PLAYER, player), shown
+    return made, replace(thinker, name=PLAYER, label=PLAYER, player=player), shown
 
 
 def _need_game(path: Path, replay: Replay, cabinet: Cabinet) -> None:
     own = replay.played
     if (own.game, own.actions) != (cabinet.name, cabinet.game.actions):
         raise SettingsError(f"{path}: of {own.game} with {', '.join(own.actions)}, allowed this game and its actions")
-
-
-def _thinker(replay: Replay, cabinet: Cabinet) -> Sitter | None:
-    own = replay.played
-    name = "student" if own.player == "spec" else own.player
-    thinks = own.player in REPEATABLE and replay.thinks and name in cabinet.players
-    return cabinet.sit(name, unharmed(cabinet.cores)) if thinks else None

@@ -136,7 +136,7 @@ class Show:
         self._stock, self._settings = stock, settings
         self._clock, self._sleep = StoppableClock(now), sleep
         keys = _Keys()
-        cabinet = Cabinet(game, stock, keys)
+        cabinet = self._cabinet = Cabinet(game, stock, keys)  # of a round of a replay it has another chip
         first = Round(1, cabinet, Seat(cabinet.sit(player, unharmed(cabinet.cores))))
         step = pictures_per_step(stock.env.frames_per_step, settings.frames_per_picture)
         games = tuple(sorted({game, *stock.games()}))
@@ -243,12 +243,15 @@ class Show:
         """A round of another game or of a replay; a player that a game lacks is replaced by its first."""
         number, decisions = now.number + 1, now.seat.decisions
         same = wish.game == now.cabinet.name
-        cabinet = now.cabinet if same else Cabinet(wish.game, self._stock, self._keys)
+        cabinet = self._cabinet if same else Cabinet(wish.game, self._stock, self._keys)
         if wish.replay is not None:
-            reel, sitter = open_reel(cabinet.replays[wish.replay], cabinet, self._settings.frames_per_picture)
-            return Round(number, cabinet, Seat(sitter, decisions), wish.replay, reel)
+            reel, sitter, shown = open_reel(cabinet.replays[wish.replay], cabinet, self._settings.frames_per_picture)
+            self._cabinet = cabinet
+            return Round(number, shown, Seat(sitter, decisions), wish.replay, reel)
         player = wish.player if wish.player in cabinet.players else cabinet.players[0]
-        return Round(number, cabinet, Seat(cabinet.sit(player, unharmed(cabinet.cores)), decisions))
+        seat = Seat(cabinet.sit(player, unharmed(cabinet.cores)), decisions)
+        self._cabinet = cabinet
+        return Round(number, cabinet, seat)
 
 
 class _Keys:
