@@ -101,7 +101,7 @@ publish: $(ready) ## puts the models of GAMES and a card made from their reports
 	$(run) $(if $(findstring $(comma),$(games)),deploy.publish_many 'games=[$(games)]',deploy.publish game=$(games)) $(call of_smoke,root=runs/smoke) $(ARGS)
 
 tour: $(ready) ## from the screen to a spike to a vote in ten pictures: docs/tour/*.png of the GAME that ships
-	$(run) deploy.tour --game $(GAME) $(call of_smoke,--root runs/smoke --out runs/smoke/tour) $(ARGS)
+	$(run) deploy.tour --game $(GAME) $(call of_smoke,--out runs/smoke/tour) $(ARGS)
 
 report: $(ready) ## scores, costs, curves and clips on disk as one HTML page, runs/report/report.html
 	$(run) deploy.report $(call smoke,report) $(ARGS)

@@ -20,8 +20,8 @@ from deploy.compiled import load_compiled, save_compiled
 from deploy.files import HEADER
 from deploy.realtime import RealtimeSettings
 from deploy.spec import save_spec
-from distill import verify as distill_verify
 from deploy.video import VideoScreen
+from distill import verify as distill_verify
 from rl.checkpoint import save_policy
 from rl.command import run
 from rl.files import write_json

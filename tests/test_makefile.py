@@ -94,7 +94,7 @@ PLAY = "deploy.play game={} play.player={} play.view={}"
         (["board", "SIZE=smoke", "ARGS=--port 1"],
          ["deploy.boards smoke=board", ".venv/bin/tensorboard --logdir runs/smoke --port 1"]),
         (["tour", "ARGS=--out x"], ["deploy.tour --game Pong --out x"]),
-        (["tour", "SIZE=smoke"], ["deploy.tour --game Pong --root runs/smoke --out runs/smoke/tour"]),
+        (["tour", "SIZE=smoke"], ["deploy.tour --game Pong --out runs/smoke/tour"]),
         (["report"], ["deploy.report"]),
         (["report", "SIZE=smoke"], ["deploy.report smoke=report"]),
         (["bench"], ["bench.emulator"]),
