@@ -53,7 +53,8 @@ def train(config: TeacherRun, trainer: Trainer, board: Board, folder: Path, stop
                 score = _keep_best(trainer, board, folder, own)
                 ticker.say(f"{trainer.frames / 1e6:.2f}M frames: evaluation {score:.1f}, best {trainer.best:.1f}")
                 enough = _reached(score, own.stop_score)
-            late = time.monotonic() - saved_s >= own.checkpoint_s
+            # At once where it was judged: a kill must not part the best score from the policy that has it.
+            late = judged == trainer.frames or time.monotonic() - saved_s >= own.checkpoint_s
             halt, enough, due = agree(stop.signal, enough, late)
             if due:
                 _save(trainer, board)
@@ -139,10 +140,10 @@ def _keep_best(trainer: Trainer, board: Board, folder: Path, own: TeacherSetting
         tags["eval/confirmed"] = score.mean
     board.write(trainer.frames, tags, trainer.wall_s)
     if _beats(score, trainer):
-        trainer.best = score.mean
-        save_policy(trainer.policy(score), folder / "policy.safetensors")
         clip = trainer.film()
         board.clip(trainer.frames, "clip/best", clip.pictures, clip.period_s)
+        trainer.best = score.mean
+        save_policy(trainer.policy(score), folder / "policy.safetensors")
     board.flush()
     return score.mean
 
@@ -157,6 +158,7 @@ def _confirm_kept(trainer: Trainer, folder: Path, own: TeacherSettings) -> None:
     if trainer.best is None or not path.exists():
         return
     kept = load_policy(path)
+    trainer.best = kept.training["score"]["mean"]  # a kill may have come before the state that knows of it
     seen = len(kept.training["score"]["returns"])
     if seen >= own.confirm_episodes:
         return

@@ -168,6 +168,25 @@ def test_a_policy_that_beats_the_best_must_do_so_in_other_episodes_too(tmp_path,
     assert asked == other + other + one + other + other
 
 
+@pytest.mark.parametrize("moment", ["step", "save"])  # after the state that knows of it, or before
+def test_a_kill_leaves_no_worse_policy_in_the_place_of_the_best(tmp_path, monkeypatch, moment):
+    scores, whole = iter((2.0, 10.0, 3.0, 4.0, 5.0)), getattr(Trainer, moment)
+    monkeypatch.setattr(Trainer, "evaluate", lambda self, episodes, act=None, first=0: scored(next(scores)))
+
+    def killed(self):
+        if self.frames == 400:
+            raise KeyboardInterrupt
+        return whole(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, moment, killed)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path, train_frames=800, eval_frames=200)
+    assert trained(tmp_path, train_frames=800, eval_frames=200).best == 10.0
+    kept = load_policy(tmp_path / "policy.safetensors").training
+    assert (kept["frames"], kept["score"]["mean"]) == (400, 10.0)
+
+
 def test_what_was_kept_by_few_episodes_must_be_worth_it_in_as_many_as_others(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Trainer, "evaluate", lambda self, episodes, act=None, first=0: scored(9.0, 7.0))
     before = trained(tmp_path, train_frames=400)
