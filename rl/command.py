@@ -62,11 +62,18 @@ class Halt:
 HALT = Halt()
 
 
-def launch(main: Callable[[], None]) -> None:
-    """Begin a command: what hydra refuses on the command line or in a file is one clear message, as our own errors."""
+def launch(main: Callable[[], None], sweeps: bool = False) -> None:
+    """Begin a command: what hydra refuses on the command line or in a file is one clear message, as our own errors.
+
+    A command that has no sweeps refuses them: hydra would do the first job and call that a success.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises what it would print over several lines
     sys.argv[1:] = [as_hydra_spells(argument) for argument in sys.argv[1:]]
-    if {"-m", "--multirun"} & set(sys.argv[1:]):
+    if asked := {"-m", "--multirun"} & set(sys.argv[1:]):
+        if not sweeps:
+            advice = "this command has no sweeps, python -m rl.train has; see docs/scaling.md"
+            print(f"error: {min(asked)}: {advice}", file=sys.stderr)
+            sys.exit(1)
         HALT.watch()
     try:
         main()

@@ -268,4 +268,4 @@ def command(config: TeacherRun, text: str) -> int:
 
 
 if __name__ == "__main__":
-    launch(main)
+    launch(main, sweeps=True)

@@ -194,6 +194,12 @@ def test_a_student_of_several_games_can_be_named_for_scoring():
 # A slip of the finger
 
 
+@pytest.fixture(autouse=True)
+def no_arguments(monkeypatch):
+    """Of the program: pytest's own -m asks for no sweep."""
+    monkeypatch.setattr(sys, "argv", ["command"])
+
+
 def copied(tmp_path):
     shutil.copytree(CONF, tmp_path / "conf")
     return tmp_path / "conf"
@@ -322,4 +328,5 @@ def test_every_command_begins_by_launch():
     assert set(MODULES) | {"rl.train", "rl.collect", "distill.train", "distill.verify", "distill.faq"} <= found
     for name in found:
         text = Path(ROOM, *name.split(".")).with_suffix(".py").read_text()
-        assert text.endswith("    launch(main)\n"), f"{name} leaves hydra's errors to hydra; end it with launch(main)"
+        end = "    launch(main, sweeps=True)\n" if "run_or_sweep" in text else "    launch(main)\n"
+        assert text.endswith(end), f"{name} leaves hydra's errors to hydra; end it with launch(main)"

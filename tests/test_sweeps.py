@@ -36,6 +36,7 @@ def halt(monkeypatch):
     own = Halt()
     monkeypatch.setattr(command, "HALT", own)
     monkeypatch.setattr(sweep, "HALT", own)
+    monkeypatch.setattr(sys, "argv", ["train"])  # pytest's own -m asks for no sweep
     before = signal.getsignal(signal.SIGINT)
     yield own
     signal.signal(signal.SIGINT, before)
@@ -107,8 +108,17 @@ def test_the_first_ctrl_c_is_for_the_jobs_and_the_second_ends_at_once(halt, monk
 
     monkeypatch.setattr(sys, "argv", ["train", "-m", "game=Pong"])
     with pytest.raises(SystemExit, match=r"^130$"):
-        launch(main)
+        launch(main, sweeps=True)
     assert "the same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+def test_a_command_without_sweeps_refuses_one_before_it_begins(flag, halt, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["distill", flag, "GAMES=Pong"])
+    with pytest.raises(SystemExit, match=r"^1$"):
+        launch(lambda: pytest.fail("begun"))
+    said = "this command has no sweeps, python -m rl.train has; see docs/scaling.md"
+    assert capsys.readouterr().err == f"error: {flag}: {said}\n"
 
 
 def test_a_failed_jobs_status_is_the_sweeps():
