@@ -41,7 +41,6 @@ def train(config: TeacherRun, trainer: Trainer, board: Board, folder: Path, stop
     _confirm_kept(trainer, folder, own)
     _keep_start(trainer, folder, own)
     saved_s, next_eval = time.monotonic(), (trainer.frames // own.eval_frames + 1) * own.eval_frames
-    judged = -1
     halt, enough = agree(stop.signal, _reached(trainer.best, own.stop_score))
     log = Log(trainer, board, max(1, min(LOG_FRAMES, own.train_frames // 20)))
     with Ticker(own.train_frames, trainer.frames, unit="frames") as ticker:
@@ -49,19 +48,19 @@ def train(config: TeacherRun, trainer: Trainer, board: Board, folder: Path, stop
             log.add(trainer.step())
             ticker.show(trainer.frames, progress(trainer))
             if trainer.frames >= next_eval:
-                next_eval, judged = next_eval + own.eval_frames, trainer.frames
+                next_eval += own.eval_frames
                 score = _keep_best(trainer, board, folder, own)
                 ticker.say(f"{trainer.frames / 1e6:.2f}M frames: evaluation {score:.1f}, best {trainer.best:.1f}")
                 enough = _reached(score, own.stop_score)
             # At once where it was judged: a kill must not part the best score from the policy that has it.
-            late = judged == trainer.frames or time.monotonic() - saved_s >= own.checkpoint_s
+            late = trainer.judged == trainer.frames or time.monotonic() - saved_s >= own.checkpoint_s
             halt, enough, due = agree(stop.signal, enough, late)
             if due:
                 _save(trainer, board)
                 saved_s = time.monotonic()
     log.write()
     stop.signal = stop.signal or halt
-    if not stop and not enough and trainer.frames != judged:  # the last word of the schedule counts too
+    if not stop and not enough and trainer.frames != trainer.judged:  # the last word of the schedule counts too
         _keep_best(trainer, board, folder, own)
     _save(trainer, board)
     return not stop
@@ -139,6 +138,7 @@ def _keep_best(trainer: Trainer, board: Board, folder: Path, own: TeacherSetting
         score = trainer.evaluate(own.confirm_episodes, first=own.eval_episodes)
         tags["eval/confirmed"] = score.mean
     board.write(trainer.frames, tags, trainer.wall_s)
+    trainer.judged = trainer.frames
     if _beats(score, trainer):
         clip = trainer.film()
         board.clip(trainer.frames, "clip/best", clip.pictures, clip.period_s)
@@ -205,12 +205,13 @@ def report(config: TeacherRun, trainer: Trainer, folder: Path) -> dict[str, Any]
     if not (folder / "policy.safetensors").exists():
         save_policy(trainer.policy(trainer.evaluate(config.teacher.eval_episodes)), folder / "policy.safetensors")
     policy = load_policy(folder / "policy.safetensors")
-    own = config.teacher
-    first = own.eval_episodes + own.confirm_episodes  # none that chose it
-    score = trainer.evaluate(own.report_episodes, _player(policy), first)
-    path = folder / "report.json"
+    own, path = config.teacher, folder / "report.json"
     before = read_json(path) if path.exists() else {}
     done = before.get("policy") == policy.digest and before.get("frames") == trainer.frames
+    if done and len(before["score"]["returns"]) == own.report_episodes:  # nothing new was learnt or is asked
+        return before
+    first = own.eval_episodes + own.confirm_episodes  # none that chose it
+    score = trainer.evaluate(own.report_episodes, _player(policy), first)
     facts = {
         "what": "teacher",
         "game": config.name,

@@ -177,6 +177,7 @@ class Trainer:
         self.frames: int = team.share(facts["frames"])
         self._wall_s: float = team.share(facts["wall_s"])
         self.best: float | None = team.share(facts["best"])  # the best evaluation, whose policy is kept
+        self.judged: int = facts.get("judged", -1)  # frames of the last evaluation
         # Envs cannot be saved: a resumed run begins new episodes, from seeds that no earlier part has used.
         env_seed = self._own.seed + 1000 * (1 + self.frames) + SEEDS // team.size * team.rank
         device = device_of(self._own)
@@ -260,6 +261,7 @@ class Trainer:
             "frames": self.frames,
             "wall_s": self._wall_s,
             "best": self.best,
+            "judged": self.judged,
             "start": self.start,
             "rng": self._rng.bit_generator.state,
             "returns": list(self._returns),

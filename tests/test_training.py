@@ -136,6 +136,32 @@ def test_a_whole_run_leaves_a_policy_a_report_and_metrics(tmp_path):
     assert [line["at"] for line in lines if "eval/mean_reward" in line] == [400, 720]
 
 
+def test_a_finished_run_is_left_as_it_is_and_scored_anew_only_over_other_episodes(tmp_path):
+    config = teacher(tmp_path, train_frames=720, eval_frames=400)
+    folder = tmp_path / "Breakout" / "teacher"
+    names = ("metrics.jsonl", "report.json", "policy.safetensors")
+    assert command(config, "text") == 0
+    before = [(folder / name).read_bytes() for name in names]
+    kept = Trainer(config, folder).wall_s
+    assert command(config, "text") == 0
+    assert [(folder / name).read_bytes() for name in names] == before
+    assert Trainer(config, folder).wall_s == kept
+    assert command(teacher(tmp_path, train_frames=720, eval_frames=400, report_episodes=3), "text") == 0
+    assert len(json.loads((folder / "report.json").read_text())["score"]["returns"]) == 3
+
+
+def test_a_state_of_before_evaluations_were_noted_goes_on(tmp_path):
+    before = trainer(tmp_path, 3)
+    save = before._store.save
+    before._store.save = lambda tensors, facts, replay: save(
+        tensors, {key: value for key, value in facts.items() if key != "judged"}, replay
+    )
+    before.save()
+    after = trainer(tmp_path, 1)
+    assert (after.frames, after.judged) == (32, -1)
+    before.close(), after.close()
+
+
 @pytest.mark.parametrize(("stop_score", "frames"), [(-1.0, 400), (1e6, 480)])
 def test_a_score_that_is_enough_ends_the_run(tmp_path, stop_score, frames):
     config = teacher(tmp_path, stop_score=stop_score, eval_frames=400, train_frames=480)
