@@ -35,7 +35,16 @@ def build(kind: type[T], values: Mapping[str, Any], where: str) -> T:
             problems.append(str(problem))
     if problems:
         raise SettingsError("\n".join(problems))
-    return kind(**made)
+    try:
+        return kind(**made)
+    except SettingsError as problem:
+        raise SettingsError(_from_the_root(str(problem), where)) from None
+
+
+def _from_the_root(problem: str, where: str) -> str:
+    """A record's own complaint, which begins with the name of its group, with that of what the group lies in before."""
+    above, _, _ = where.rpartition(".")
+    return problem if problem.startswith(f"{above.partition('.')[0]}.") else within(above, problem)
 
 
 def within(where: str, key: str) -> str:

@@ -229,6 +229,37 @@ def test_a_value_of_the_wrong_type_is_named():
         settings(PlayRun, tree)
 
 
+@pytest.mark.parametrize(
+    ("root", "argument", "found"),
+    [
+        ("teacher", "teacher.agent.gamma=3", "3.0"),
+        ("teacher", "teacher.network.hidden=0", "0"),
+        ("teacher", "teacher.pqn.epochs=0", "0"),
+        ("teacher", "teacher.envs=0", "0"),
+        ("teacher", "env.noop_max=0", "0"),
+        ("play", "play.realtime.pictures_per_s=0", "0"),
+        ("play", "play.web.port=-1", "-1"),
+        ("replay", "replay.realtime.seconds=-1", "-1.0"),
+        ("distill", "distill.updates=0", "0"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_told_with_the_key_that_sets_it(root, argument, found):
+    tree, _ = composed(root, argument)
+    with pytest.raises(SettingsError, match=rf"^{re.escape(argument.partition('=')[0])}: found {found}, allowed "):
+        settings(KINDS[root][0], tree)
+
+
+def test_several_groups_of_wrong_values_are_told_at_once():
+    tree, _ = composed("teacher", "teacher.agent.gamma=3", "teacher.network.hidden=0", "env.sticky=1")
+    with pytest.raises(SettingsError) as told:
+        settings(TeacherRun, tree)
+    assert sorted(line.partition(":")[0] for line in str(told.value).splitlines()) == [
+        "env.sticky",
+        "teacher.agent.gamma",
+        "teacher.network.hidden",
+    ]
+
+
 def refusal(capsys, root, argument):
     """What a command that is begun with an argument says to standard error, after status 1."""
 

@@ -14,6 +14,10 @@ class Inner:
     depth: int
     rate: float
 
+    def __post_init__(self) -> None:
+        need(self.depth >= 0, "inner.depth", self.depth, "0 or more")
+        need(self.rate > 0, "top.inner.rate", self.rate, "above 0")  # named in full
+
 
 @dataclass(frozen=True)
 class Outer:
@@ -58,6 +62,8 @@ def test_a_whole_number_will_do_for_a_float():
         ({"inner": {"depth": 1}}, r"^top\.inner\.rate: missing$"),
         ({"inner": {"depth": 1.0, "rate": 1}}, r"^top\.inner\.depth: found 1\.0, must be of type int$"),
         ({"name": ""}, r"^name: found '', allowed any but none$"),
+        ({"inner": {"depth": -1, "rate": 1}}, r"^top\.inner\.depth: found -1, allowed 0 or more$"),
+        ({"inner": {"depth": 1, "rate": 0}}, r"^top\.inner\.rate: found 0\.0, allowed above 0$"),
     ],
 )
 def test_a_wrong_setting_is_named(change, message):
