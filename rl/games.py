@@ -134,8 +134,8 @@ class VectorGame:
     def recv(self) -> VectorStep:
         """Wait for the step and begin a new episode wherever one ended."""
         obs, reward, over, cut, info = self._env.recv()
-        frames, self.lives = obs[:, 0], info["lives"]
-        terminated = over & (self.lives == 0)
+        frames, before, self.lives = obs[:, 0], self.lives, info["lives"]
+        terminated = over & ~((self.lives > 0) & (self.lives < before))  # Adventure is over with a life left
         # At the cap a life lost in the same step would hide the cut: the frame counter decides.
         truncated = ~terminated & (cut | (info["episode_frame_number"] - self._start >= self._cap))
         ended = terminated | truncated

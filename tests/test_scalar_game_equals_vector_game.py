@@ -23,6 +23,7 @@ CASES = [
     ("SpaceInvaders", STICKY, 400),
     ("MsPacman", FAST, 300),
     ("Freeway", CAPPED, 130),
+    ("Adventure", dataclasses.replace(NATURE, sticky=0.5, noop_max=1), 360),  # over with a life left
 ]
 
 
