@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar, get_type_hints
+from typing import IO, Any, TypeVar, get_type_hints
 
 from rl.settings import SettingsError, build, unknown
 
@@ -168,11 +168,32 @@ class Stop:
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Hold a run's folder; a second program on it is refused."""
+    """Hold a run's folder; a second program on it is refused. What fails before it wrote anything leaves no folder."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
+        if not _locked(lock):
+            raise SettingsError(f"{folder}: another program is at work there; wait for it or stop it")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(f"{folder}: another program is at work there; wait for it or stop it") from None
-        yield
+            yield
+        except BaseException:
+            _leave_no_trace(folder, made)
+            raise
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Whether a lock's file is now ours; one that was removed after we opened it holds nobody off."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return os.fstat(lock.fileno()).st_nlink > 0
+
+
+def _leave_no_trace(folder: Path, made: list[Path]) -> None:
+    """Where a run wrote nothing: no lock, and no folder that was not there before."""
+    with suppress(OSError):  # another run has begun beside it
+        if [path.name for path in folder.iterdir()] == ["lock"]:
+            (folder / "lock").unlink()
+            for path in made:
+                path.rmdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 from dataclasses import dataclass
@@ -105,6 +106,44 @@ def test_a_folder_is_held_by_one_and_free_again_afterwards(tmp_path):
             message = rf"^{folder}: another program is at work there; wait for it or stop it$"
             with pytest.raises(SettingsError, match=message), only_one(folder):
                 pass
+
+
+def fails(folder, path=None):
+    """A run that holds a folder, makes a path or none, and ends by an error."""
+    with only_one(folder):
+        if path:
+            path.mkdir()
+        raise SettingsError("refused")
+
+
+def below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("path", "left"),
+    [
+        (None, []),
+        ("new/run/state", ["new", "new/run", "new/run/lock", "new/run/state"]),
+        ("new/other", ["new", "new/other"]),  # another run's
+    ],
+)
+def test_what_fails_leaves_its_folder_only_where_it_wrote(tmp_path, path, left):
+    with pytest.raises(SettingsError, match="refused"):
+        fails(tmp_path / "new" / "run", path and tmp_path / path)
+    assert below(tmp_path) == left
+
+
+def test_a_lock_that_was_removed_holds_nobody_off_and_is_refused(tmp_path, monkeypatch):
+    lock = fcntl.flock
+
+    def removed_meanwhile(file, how):
+        (tmp_path / "lock").unlink()
+        lock(file, how)
+
+    monkeypatch.setattr("fcntl.flock", removed_meanwhile)
+    with pytest.raises(SettingsError, match=r"another program is at work there"), only_one(tmp_path):
+        pytest.fail("begun")
 
 
 @dataclass(frozen=True)
