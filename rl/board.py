@@ -28,7 +28,7 @@ Charts = Mapping[str, Mapping[str, list[Any]]]
 BY_WALL = "by_wall_s"
 SCORES = ("rollout/ep_score_mean", "eval/mean_reward", "eval/low", "eval/high")  # kept against wall-clock too
 RATE_S = 300.0  # of the past that says how fast it goes: an evaluation or two
-BAR = 24  # characters
+BAR, LEAST_BAR = 24, 4  # characters
 
 
 class Board:
@@ -166,8 +166,9 @@ class Ticker:
             print(f"{share}  {text}", flush=True)
             return
         # Drawn by hand and not by rich's Progress: that one hides the cursor until it is closed, and needs a thread.
-        line = Table.grid(padding=(0, 1))
-        line.add_row(ProgressBar(self._total, done, width=BAR), share, Text(text, no_wrap=True, overflow="ellipsis"))
+        line, room = Table.grid(padding=(0, 1)), self._console.width - len(share) - len(text) - 2
+        bar = [ProgressBar(self._total, done, width=min(BAR, room))] if room >= LEAST_BAR else []  # words come first
+        line.add_row(*bar, share, Text(text, no_wrap=True, overflow="ellipsis"))
         with self._console.capture() as drawn:
             self._console.print(line)
         print(f"\r\x1b[2K{drawn.get().rstrip()}", end="", flush=True)

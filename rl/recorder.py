@@ -146,22 +146,26 @@ def record(config: RolloutRun, cast: Cast, folder: Path, stop: Stop) -> RolloutW
     own = config.rollouts
     writer = RolloutWriter(folder, facts_of(config, cast), own.shard_rows)
     began = writer.decisions
-    ticker, scores = Ticker(own.decisions, began), list[float]()
+    left, scores = own.decisions - began, list[float]()
     seed = (own.seed + 100_003 * writer.episodes) % SEEDS
 
-    def going(played: int) -> bool:
+    def tell(decisions: int) -> None:
         last = f"  last score {scores[-1]:.0f}" if scores else ""
-        ticker.show(began + played, f"{began + played:,} decisions{last}")
+        ticker.show(min(decisions, own.decisions), f"{decisions:,} decisions{last}")
+
+    def going(played: int) -> bool:
+        tell(began + played)
         return not stop
 
-    with writer:
-        left = own.decisions - began
+    with Ticker(own.decisions, began) as ticker, writer:
         play = episodes(cast, config.name, config.env, own.lanes, own.epsilon, seed, left, going)
         for episode in ahead(play, WAITING):
             writer.add_episode(episode)
             scores.append(float(episode.reward.sum()))
         if writer.decisions < own.decisions:
             raise KeyboardInterrupt  # leaving the writer by it keeps what is there and does not call it complete
+        if left > 0:
+            tell(writer.decisions)
     return writer
 
 

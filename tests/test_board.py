@@ -215,6 +215,18 @@ def test_a_long_line_is_cut_to_the_terminal(clock, on_terminal, capsys, monkeypa
         assert line.endswith("…")
 
 
+@pytest.mark.parametrize(("columns", "bar"), [(100, 24), (80, 9), (75, 4), (74, 0), (60, 0)])
+def test_the_bar_gives_way_to_the_words(columns, bar, clock, on_terminal, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    ticker = on_terminal(200, began_at=100, unit="frames")
+    clock.now_s += 10
+    ticker.show(150, "1.23M frames  score -20.1  best -19.2")
+    (line,) = screen(capsys.readouterr().out)
+    words = " 75.0% 1.23M frames  score -20.1  best -19.2  5 frames/s  left 0:00:10"
+    assert line.count("━") + line.count("╸") + line.count("╺") == bar and len(line) <= columns
+    assert line.endswith(words if len(words) <= columns else "…")
+
+
 def test_lines_that_stay_stand_above_the_bar_which_is_back_at_once(clock, on_terminal, capsys):
     with on_terminal(200) as ticker:
         clock.now_s += 1

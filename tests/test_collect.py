@@ -155,6 +155,22 @@ def test_a_recording_stopped_before_its_first_episode_can_begin_anew(tmp_path):
     assert record(config, teacher_cast(a_policy()), tmp_path / "data", stop).decisions == 40
 
 
+def test_a_recordings_progress_ends_full_and_a_stop_on_a_line_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    looks = iter([False, False])  # at the signal, before two rounds
+    config, stop = a_run(tmp_path, decisions=41), Stop()  # no whole number of rounds
+    stop.restore()
+    with monkeypatch.context() as patch:
+        patch.setattr(Stop, "__bool__", lambda self: next(looks, True))
+        with pytest.raises(KeyboardInterrupt):
+            record(config, teacher_cast(a_policy()), tmp_path / "data", stop)
+    assert capsys.readouterr().out.endswith("\n")
+    record(config, teacher_cast(a_policy()), tmp_path / "data", stop)
+    out = capsys.readouterr().out
+    assert "100.0%" in out and out.endswith("left 0:00:00\n")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
