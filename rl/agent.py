@@ -6,6 +6,7 @@ are not the best may be valued below what they bring, so that the best one stand
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -168,7 +169,10 @@ class Agent(ABC, Generic[B]):
         return [self._pool.submit(self._gradient, part, len(batch.action)) for part in split(batch, self._threads)]
 
     def finish(self, gradients: Gradients, rate: float) -> dict[str, float]:
-        """The update that was begun, at that learning rate; what it saw, by metric name."""
+        """The update that was begun, at that learning rate; what it saw, by metric name.
+
+        Raises RuntimeError where learning has diverged.
+        """
         assert isinstance(self._optimiser, ClippedAdam)
         told = [part.result() for part in gradients]
         parts: list[Sequence[Tensor]] = [part for part, *_ in told]
@@ -178,7 +182,17 @@ class Agent(ABC, Generic[B]):
         norm = self._optimiser.advance(parts, self._pool, self._threads)
         self.updates += 1
         self.losses = torch.cat([losses for _, losses, _, _ in told]).numpy()
-        loss, mean = sum(part[2] for part in told), sum(part[3] for part in told)
+        return self._seen(sum(part[2] for part in told), sum(part[3] for part in told), norm)
+
+    def _seen(self, loss: float, mean: float, norm: float) -> dict[str, float]:
+        """What the last update saw, by metric name; raises RuntimeError where it has diverged."""
+        for name, value in (("loss", loss), ("norm of the gradient", norm)):
+            if not math.isfinite(value):
+                raise RuntimeError(
+                    f"training: the {name} of update {self.updates:,} is {value}, must be finite; the last "
+                    "checkpoint is whole; lower teacher.agent.learning_rate, and begin in another root=... where that "
+                    "is too late"
+                )
         return {"train/loss": loss, "train/q_mean": mean, "train/grad_norm": norm}
 
     def _averaged(self, parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:

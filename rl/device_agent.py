@@ -70,8 +70,7 @@ class DeviceDqn(DoubleDqn):
         self.updates += 1
         self._renew()
         self.losses = self._losses.cpu().numpy()
-        loss, mean, norm = self._told.tolist()
-        return {"train/loss": loss, "train/q_mean": mean, "train/grad_norm": norm}
+        return self._seen(*self._told.tolist())
 
     def _backward(self) -> None:
         batch = self._batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -239,6 +240,13 @@ def test_an_update_is_adam_s_whatever_the_order_in_memory(threads):
         adam.step()
     for mine, parameter in zip(plain, own.online.parameters(), strict=True):
         assert torch.allclose(mine, parameter, atol=1e-7)
+
+
+def test_a_gradient_without_a_finite_norm_ends_the_training():
+    own = agent()
+    own.average = lambda sums: sums[0].fill_(math.inf)
+    with pytest.raises(RuntimeError, match=r"^training: the norm of the gradient of update 1 is (inf|nan), must"):
+        own.learn(a_batch(), RATE)
 
 
 def test_an_agent_that_has_learnt_nothing_can_be_loaded():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 
 import numpy as np
 import pytest
@@ -94,6 +96,18 @@ def test_a_device_learns_what_the_processor_learns(quantiles, dueling, advantage
     for name in one:
         assert torch.allclose(one[name].double(), two[name].double(), atol=1e-5), name
     assert other.updates == 9 > TINY_AGENT.target_updates
+
+
+@pytest.mark.parametrize("kind", [DoubleDqn, functools.partial(DeviceDqn, device=CPU)])
+def test_a_loss_that_is_not_finite_ends_the_training(kind):
+    agent = kind(ACTIONS, TINY_NET, TINY_AGENT)
+    held, elsewhere, _ = both(40)
+    replay = elsewhere if isinstance(agent, DeviceDqn) else held
+    batch = replay.sample(np.random.default_rng(0), 6, 3, 0.75)
+    batch.returns[2] = math.nan
+    message = r"^training: the loss of update 1 is nan, must be finite; .* lower teacher\.agent\.learning_rate, and"
+    with pytest.raises(RuntimeError, match=message):
+        agent.learn(batch, 1e-3)
 
 
 def test_gradients_under_way_change_nothing_that_acts():

@@ -22,7 +22,8 @@ from rl.games import VectorGame
 from rl.settings import SettingsError
 from rl.train import command, report, train
 from rl.trainer import Trainer, rate_at
-from tests.training_cases import teacher
+from rl.training_state import StateStore
+from tests.training_cases import TINY_AGENT, teacher
 
 
 def trainer(folder, steps=0, **changes):
@@ -225,6 +226,17 @@ def test_a_fault_under_way_ends_the_run_and_what_was_saved_goes_on(tmp_path, mon
     assert command(config, "text") == 0
 
 
+@pytest.mark.parametrize("prioritised", [False, True])
+def test_a_run_that_diverges_ends_with_its_last_checkpoint_whole(tmp_path, prioritised):
+    wild = dataclasses.replace(TINY_AGENT, learning_rate=1e30, prioritised=prioritised)
+    with pytest.raises(RuntimeError, match=r"^training: the .* of update \d is (inf|nan), must be finite; the last"):
+        command(teacher(tmp_path, agent=wild, checkpoint_s=0.0), "text")
+    folder = tmp_path / "Breakout" / "teacher"
+    assert not (folder / "policy.safetensors").exists()
+    saved = StateStore(folder / "state", {}).newest()
+    assert saved.facts["frames"] >= 200 and all(value.isfinite().all() for value in saved.tensors.values())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -267,7 +279,8 @@ import sys
 from pathlib import Path
 from rl.command import run
 from rl.train import command
-from tests.training_cases import teacher
+from rl.training_state import StateStore
+from tests.training_cases import TINY_AGENT, teacher
 run(lambda: command(teacher(Path(sys.argv[1]), train_frames=int(sys.argv[2]), checkpoint_s=0.1), "text"))
 """
 
