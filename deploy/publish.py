@@ -35,6 +35,7 @@ from deploy.replay import Replay, save_replay
 from deploy.replaying import REPLAY
 from deploy.student_card import (
     STAGES,
+    of_same_dataset,
     of_student,
     scored_identities,
     student_identities,
@@ -246,7 +247,8 @@ def with_replay(
 
 def publish_parts(config: PublishRun, folder: Path, target: Path) -> Shipment:
     """What a run has made of a teacher that ships: its student and chip, its integers; the card with them."""
-    facts, reports, integers = read_json(target / CARD), student_reports(folder), own_integers(folder)
+    facts, integers = read_json(target / CARD), own_integers(folder)
+    reports = student_reports(folder, facts)
     replay = None
     if reports:
         facts = with_student(facts, folder, reports, SCORES)
@@ -275,11 +277,12 @@ def ship(made: Shipment, target: Path) -> None:
     write_card(target, made.card)
 
 
-def student_reports(folder: Path) -> dict[str, Any]:
-    """Reports of a run's student, by stage; nothing where it has none."""
+def student_reports(folder: Path, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Reports of a run's student, by stage; nothing where it has none; `before`: the card of what ships."""
     if not (folder / "student" / "report.json").exists():
         return {}
-    return {name: report_of(folder, name) for name in (*STAGES, "score/nature")}
+    told = of_same_dataset(report_of(folder, "student"), before)  # by the card already
+    return {name: report_of(folder, name) for name in (*STAGES, "score/nature") if name != "rollouts" or not told}
 
 
 def command(config: PublishRun) -> int:

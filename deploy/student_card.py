@@ -50,14 +50,18 @@ def scored_identities(
 
 def of_student(reports: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """What a card tells of a student: data, training and chip; `before`: the card that shipped until now, if any."""
-    chip, data = reports["chip"], {k: v for k, v in reports["rollouts"].items() if k not in ("what", "game")}
-    learnt = reports["student"]["origin"].get("datasets", {}).values()  # a student that learns on by play reads none
-    ships = before.get("rollouts", {})
+    chip = reports["chip"]
+    data = before if of_same_dataset(reports["student"], before) else reports
     return {
-        "rollouts": ships if ships.get("digest", "none") in learnt else data,
+        "rollouts": {k: v for k, v in data["rollouts"].items() if k not in ("what", "game")},
         "student": kept_of(reports["student"], before),
         "chip": {k: chip[k] for k in ("graph", "usage", "latency_ticks", "mean_hops", "file_bytes", "settings")},
     }
+
+
+def of_same_dataset(student: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether a student comes of the dataset that a card tells of: one that learns on by play reads none of its own."""
+    return before.get("rollouts", {}).get("digest", "none") in student["origin"].get("datasets", {}).values()
 
 
 def kept_of(student: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

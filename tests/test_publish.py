@@ -314,6 +314,27 @@ def test_a_new_student_alone_takes_the_place_of_that_of_the_teacher_that_ships(r
     assert {path.name for path in ships.iterdir()} == set(files)
 
 
+def test_a_shipped_student_that_learned_on_by_play_keeps_its_dataset_and_all_that_it_was_made_of(run_folder, tmp_path):
+    report, data = (run_folder / stage / "report.json" for stage in ("student", "rollouts"))
+    write_json(data, read_json(data) | {"digest": "d"})
+    begun = {"spec": "e" * 64, "updates": 24_000, "settings": {}}
+    write_json(report, read_json(report) | {"origin": {"datasets": {"Pong": "d"}, "start": [begun]}})
+    command(publish_run(run_folder))
+    ships = tmp_path / "ships/models/Pong" / CARD
+    card = read_json(ships)
+    write_json(ships, card | {"student": card["student"] | {"spec": "f" * 64, "begun": {**begun, "wall_s": 1.0}}})
+    origin = {"datasets": {"Pong": "d"}, "start": [begun], "finetuned_from": "f" * 64}
+    leave_student(run_folder)
+    own = composed("finetune", "game=Pong", "name=Pong")
+    played = {"begun": "f" * 64, "updates": 900, "wall_s": 120.0, "settings": own}
+    write_json(report, read_json(report) | {"origin": origin, "finetuned": played})
+    data.unlink()
+    assert command(publish_run(run_folder)) == 0
+    found = read_json(ships)
+    assert found["rollouts"] == card["rollouts"] and found["student"]["begun"]["wall_s"] == 1.0
+    assert "make finetune GAME=Pong" in found["commands"]
+
+
 def test_a_card_keeps_how_the_student_was_made_that_this_one_began_as(run_folder, tmp_path):
     path = run_folder / "student/report.json"
     write_json(path, read_json(path) | {"settings": composed("distill", "games=[Pong]", "distill.shift=3")})
