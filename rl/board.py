@@ -8,6 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,7 +20,7 @@ from rich.text import Text
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
-from rl.files import write_whole
+from rl.files import FormatError, write_whole
 from rl.frames import Frames
 from rl.gif import gif
 
@@ -119,10 +120,20 @@ def _forget(path: Path, resume_at: int) -> int:
     """Drop the lines beyond `resume_at`, and the last one where a kill has cut it; the last second kept, -1 if none."""
     if not path.exists():
         return -1
-    whole = [line for line in path.read_text().splitlines() if line.endswith("}")]
-    kept = [(line, facts) for line in whole if (facts := json.loads(line))["at"] <= resume_at]
-    write_whole(path, "".join(line + "\n" for line, _ in kept).encode())
+    lines = enumerate(path.read_bytes().splitlines(), 1)
+    told = [(line, _facts(line, f"{path}: line {number}")) for number, line in lines if line.endswith(b"}")]
+    kept = [(line, facts) for line, facts in told if facts["at"] <= resume_at]
+    write_whole(path, b"".join(line + b"\n" for line, _ in kept))
     return max((int(facts["wall_s"]) for _, facts in kept if "wall_s" in facts), default=-1)
+
+
+def _facts(line: bytes, where: str) -> dict[str, float]:
+    """A line of metrics by tag; raises FormatError."""
+    with suppress(ValueError):
+        facts = json.loads(line)
+        if isinstance(facts, dict) and isinstance(facts.get("at"), int):
+            return facts
+    raise FormatError(f"{where}: found {line[:40]!r}, must be a JSON object with a whole number `at`; remove that line")
 
 
 class Ticker:

@@ -17,6 +17,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 from rl.board import BY_WALL, SCORES, Board, Ticker
 from rl.charts import TRAINING
+from rl.files import FormatError
 
 ALL = {"scalars": 0, "images": 0, "tensors": 0}  # keep every event
 
@@ -89,6 +90,18 @@ def test_a_resumed_board_drops_what_a_lost_run_left_beyond_in_every_family(tmp_p
     assert scalars(tmp_path / BY_WALL)[f"{BY_WALL}/{score}"] == [(10, 4), (20, 8), (25, 100)]
     assert [e.step for e in events(tmp_path).Images("clip/best")] == [4, 8, 10]
     assert [(line["at"], line["wall_s"]) for line in lines(tmp_path)] == [(4, 10.5), (8, 20.25), (10, 25.5)]
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"at": 8, "a": }', b'{"a": 1.0}', b'{"at": "8"}', b'[{"at": 8}', b'{"at": 8, "\xff": 1}']
+)
+def test_a_damaged_line_is_named_and_nothing_is_changed(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"at": 4}\n' + line + b'\n{"at": 12}\n')
+    before = path.read_bytes()
+    with pytest.raises(FormatError, match=rf"^{path}: line 2: found b'.*, must be a JSON object .*; remove that line$"):
+        Board(tmp_path, resume_at=8)
+    assert path.read_bytes() == before
 
 
 def test_a_run_that_lost_everything_begins_its_wall_clock_anew(tmp_path):
