@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rl import inspection, minari_files
+from rl.command import run
 from rl.files import FormatError
 from rl.manifest import Facts, Manifest, read_manifest, read_shard
 from rl.memory import available_bytes, need_memory
@@ -227,4 +228,4 @@ def _import(own: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ from rich.console import Console
 from rollout_cases import FACTS, SMALL, episode, record
 
 from rl import manifest as manifests
+from rl import rollouts
 from rl.bars import Panel, histogram
 from rl.files import FormatError, digest, plain
 from rl.inspection import info, sharpness, stack_faults, verify
@@ -314,6 +316,16 @@ def test_a_plot_that_is_no_svg_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["info", str(tmp_path), "--plot", "a.png"])
     assert "found 'a.png', must end in .svg" in capsys.readouterr().err
+
+
+def test_a_check_that_is_interrupted_ends_by_its_status_alone(tmp_path, monkeypatch):
+    def interrupted(folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rl.inspection.verify", interrupted)
+    monkeypatch.setattr("sys.argv", ["rollouts", "verify", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"^130$"):
+        runpy.run_path(rollouts.__file__, run_name="__main__")
 
 
 def test_a_histogram_counts_by_hand():
