@@ -14,7 +14,7 @@ from rl.frames import BlockStacks, Frames, blocks
 from rl.games import EnvSettings, ScalarGame, VectorGame
 from rl.loop import Epsilon, Player, Strays, moments
 from rl.settings import SettingsError, need
-from rl.statistics import iqm
+from rl.statistics import estimate, iqm, mean
 
 if TYPE_CHECKING:  # it brings torch along, and who only reads scores plays without
     from rl.board import Ticker
@@ -123,6 +123,12 @@ def protocol(name: str, episodes: int, seed: int) -> Protocol:
     return Protocol(name, env, epsilon, episodes, seed)
 
 
+def rules_of(env: EnvSettings, epsilon: float, episodes: int, seed: int) -> Protocol:
+    """The protocol of a run's own settings, by the name that PROTOCOLS have for them, else "own"."""
+    name = next((name for name, rules in PROTOCOLS.items() if rules == (env, epsilon)), "own")
+    return Protocol(name, env, epsilon, episodes, seed)
+
+
 @dataclass(frozen=True)
 class Score:
     """Episode returns of one player."""
@@ -172,10 +178,8 @@ def points(score: float) -> str:
 
 def bootstrap(returns: Sequence[float], samples: int = 2000, seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval of the mean."""
-    values = np.asarray(returns, dtype=np.float64)
-    picks = np.random.default_rng(seed).integers(len(values), size=(samples, len(values)))
-    low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
+    found = estimate(mean, np.asarray(returns, np.float64)[:, None], samples=samples, seed=seed)
+    return found.low, found.high
 
 
 def evaluate(

@@ -27,7 +27,7 @@ from rl.parallel import ALONE, Team
 from rl.pqn import Pqn, PqnSettings, Rollouts
 from rl.predictions import Predictions
 from rl.replay import Replay
-from rl.scores import Protocol, Score, evaluate
+from rl.scores import Protocol, Score, evaluate, rules_of
 from rl.settings import SettingsError, need, need_begun_alike
 from rl.training_state import Saved, StateStore
 
@@ -374,7 +374,7 @@ class Trainer:
 
     def _rules(self, episodes: int, first: int = 0) -> Protocol:
         seed = (1_000_003 * self._own.seed + first) % SEEDS
-        return Protocol("nature", self._config.env, self._own.epsilon_final, episodes, seed)
+        return rules_of(self._config.env, self._own.epsilon_final, episodes, seed)
 
     def film(self) -> Clip:
         """How the policy as it stands begins an evaluation."""

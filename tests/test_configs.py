@@ -32,6 +32,7 @@ from distill.finetune import FinetuneRun
 from distill.train import DistillRun
 from rl.collect import RolloutRun
 from rl.command import launch, run, settings
+from rl.scores import rules_of
 from rl.settings import SettingsError
 from rl.trainer import TeacherRun
 
@@ -189,6 +190,11 @@ def test_no_setting_has_the_name_of_a_group_that_its_command_does_not_choose_fro
 
 def test_a_student_of_several_games_can_be_named_for_scoring():
     assert composed("score", "games=[Pong,Breakout]", "several=Pong-Breakout")[0]["several"] == "Pong-Breakout"
+
+
+def test_a_teacher_is_judged_by_the_protocol_that_it_is_scored_by():
+    made = settings(TeacherRun, composed("teacher")[0])
+    assert rules_of(made.env, made.teacher.epsilon_final, 1, 0).name == composed("score")[0]["score"]["protocol"]
 
 
 # A slip of the finger

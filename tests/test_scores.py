@@ -12,7 +12,7 @@ import pytest
 
 from rl.frames import blocks
 from rl.games import ScalarGame, rom_id
-from rl.scores import PROTOCOLS, REFERENCE, Protocol, Score, bootstrap, evaluate, points, protocol
+from rl.scores import PROTOCOLS, REFERENCE, Protocol, Score, bootstrap, evaluate, points, protocol, rules_of
 from rl.settings import SettingsError
 from tests.training_cases import NATURE
 
@@ -34,6 +34,13 @@ def test_the_interval_is_reproducible_and_follows_its_seed():
     values = np.random.default_rng(0).normal(size=30)
     assert bootstrap(values) == bootstrap(values)
     assert bootstrap(values) != bootstrap(values, seed=1)
+
+
+@pytest.mark.parametrize("count", [1, 7, 30, 1500])
+def test_an_interval_is_to_the_last_digit_that_of_published_cards(count):
+    values = np.random.default_rng(count).normal(900, 250, count)
+    picks = np.random.default_rng(0).integers(count, size=(2000, count))
+    assert bootstrap(values.tolist()) == tuple(np.percentile(values[picks].mean(axis=1), [2.5, 97.5]))
 
 
 @pytest.mark.parametrize("values", [[3.0], [3.0, 3.0, 3.0]])
@@ -80,6 +87,15 @@ def test_protocols_go_by_name(name):
     assert (own.epsilon, own.env.sticky, own.env.noop_max, own.env.full_actions) == RULES_BY_NAME[name]
     assert (own.env.max_frames, own.env.frames_per_step) == (108_000, 4)
     assert (own.name, own.episodes, own.seed) == (name, 5, 3)
+
+
+def test_a_runs_own_rules_have_the_name_of_a_protocol_only_where_they_are_one():
+    for name in PROTOCOLS:
+        own = protocol(name, 5, 3)
+        assert rules_of(own.env, own.epsilon, 5, 3) == own
+        other = rules_of(dataclasses.replace(own.env, sticky=0.125), own.epsilon, 4, 2)
+        assert (other.name, other.env.sticky, other.episodes, other.seed) == ("own", 0.125, 4, 2)
+        assert rules_of(own.env, 0.3, 5, 3).name == "own"
 
 
 def test_v5_is_gymnasiums_environment_of_that_name():

@@ -130,6 +130,7 @@ def test_a_whole_run_leaves_a_policy_a_report_and_metrics(tmp_path):
     policy = load_policy(folder / "policy.safetensors")
     policy.require("Breakout", ("NOOP", "FIRE", "RIGHT", "LEFT"), "here")
     assert (facts["frames"], facts["policy"], len(facts["score"]["returns"])) == (720, policy.digest, 2)
+    assert facts["score"]["protocol"]["name"] == "own", "episodes of 240 frames are no protocol's"
     assert policy.training["frames"] == facts["policy_frames"]
     assert policy.training["frames"] in (400, 720)
     lines = [json.loads(line, parse_constant=pytest.fail) for line in (folder / "metrics.jsonl").open()]
