@@ -174,10 +174,11 @@ def record_and_report(config: RolloutRun, cast: Cast) -> int:
     torch.set_num_threads(1)
     folder = config.folder
     with only_one(folder):
-        start, stop = time.monotonic(), Stop()
+        spent, stop = Spent(folder), Stop()
         try:
             writer = record(config, cast, folder, stop)
         except KeyboardInterrupt:
+            spent.keep()
             print(f"{folder}: stopped; the same command goes on")
             return stop.status()
         finally:
@@ -185,10 +186,32 @@ def record_and_report(config: RolloutRun, cast: Cast) -> int:
         path = folder / "report.json"
         before = read_json(path) if path.exists() else {}
         done = before.get("digest") == writer.manifest.digest  # nothing more was played: what is told stays
-        report = before if done else _report(writer, time.monotonic() - start) | {"settings": asdict(config)}
+        report = before if done else _report(writer, spent.wall_s) | {"settings": asdict(config)}
         write_json(path, report)
+        spent.forget()
     print(f"{folder}: {_sentence(report)}")
     return 0
+
+
+class Spent:
+    """Seconds that a recording has taken, those of sittings before that were stopped included."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begins to count; raises FormatError where what an earlier sitting kept cannot be read."""
+        self._path, self._start_s = folder / "spent.json", time.monotonic()
+        self._before_s = float(read_json(self._path).get("wall_s", 0)) if self._path.exists() else 0.0
+
+    @property
+    def wall_s(self) -> float:
+        return self._before_s + time.monotonic() - self._start_s
+
+    def keep(self) -> None:
+        """For the sitting that goes on."""
+        write_json(self._path, {"wall_s": self.wall_s})
+
+    def forget(self) -> None:
+        """It is over."""
+        self._path.unlink(missing_ok=True)
 
 
 def _report(writer: RolloutWriter, wall_s: float) -> dict[str, Any]:

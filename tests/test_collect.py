@@ -12,7 +12,7 @@ import torch
 from rl.checkpoint import PolicyCheckpoint, half, save_policy
 from rl.collect import command
 from rl.command import Stop
-from rl.files import read_json
+from rl.files import read_json, write_json
 from rl.frames import stack_blocks
 from rl.games import ScalarGame
 from rl.network import QNetwork
@@ -108,7 +108,13 @@ def test_a_stopped_recording_goes_on_from_other_seeds(tmp_path, monkeypatch):
     before = Rollouts.open(tmp_path / "Breakout" / "rollouts")
     assert before.manifest.status == "recording"
     assert len(before.episodes) >= 1
+    spent = tmp_path / "Breakout" / "rollouts" / "spent.json"
+    earlier_s = read_json(spent)["wall_s"]
+    assert earlier_s > 0
+    write_json(spent, {"wall_s": 1000 + earlier_s})
     assert command(config) == 0
+    told_s = read_json(spent.with_name("report.json"))["wall_s"]
+    assert told_s > 1000 + earlier_s and not spent.exists(), "all sittings' seconds"
     after = Rollouts.open(tmp_path / "Breakout" / "rollouts")
     kept = len(before.frames)
     assert np.array_equal(after.frames[:kept], before.frames)
