@@ -89,8 +89,13 @@ def remembered(composed: Composed) -> Composed:
 
 def teaching(game: str, found: Mapping[str, Any], composed: Composed) -> str:
     """The command that trained a teacher, with all that was said beside conf/."""
-    args = arguments(found, composed("teacher", f"game={game}", f"name={game}"), {})
-    return _line(f"make teacher GAME={game}", args)
+    named = f"game={game}", f"name={game}"
+    own = composed("teacher", *named)["teacher"]
+    frames = found.get("teacher", own).get("train_frames", own["train_frames"])
+    # What follows the frames need not be said beside them.
+    follows = composed("teacher", *named, f"teacher.train_frames={frames}")
+    follows["teacher"]["train_frames"] = own["train_frames"]
+    return _line(f"make teacher GAME={game}", arguments(found, follows, {}))
 
 
 def recording(game: str, found: Mapping[str, Any], composed: Composed) -> str:

@@ -192,6 +192,19 @@ def test_a_student_of_several_games_can_be_named_for_scoring():
     assert composed("score", "games=[Pong,Breakout]", "several=Pong-Breakout")[0]["several"] == "Pong-Breakout"
 
 
+@pytest.mark.parametrize(
+    ("said", "frames"),
+    [
+        ([], 10_000_000),
+        (["game=Freeway"], 5_000_000),
+        (["teacher.train_frames=2_000_000"], 2_000_000),
+        (["teacher.train_frames=2_000_000", "teacher.rate_decay_frames=500_000"], 500_000),
+    ],
+)
+def test_a_teachers_learning_rate_falls_over_all_its_frames_unless_told_otherwise(said, frames):
+    assert composed("teacher", *said)[0]["teacher"]["rate_decay_frames"] == frames
+
+
 def test_a_teacher_is_judged_by_the_protocol_that_it_is_scored_by():
     made = settings(TeacherRun, composed("teacher")[0])
     assert rules_of(made.env, made.teacher.epsilon_final, 1, 0).name == composed("score")[0]["score"]["protocol"]

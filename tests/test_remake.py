@@ -132,6 +132,13 @@ def test_what_a_games_own_file_says_need_not_be_said_of_its_teacher(game):
     assert composed("teacher", *named, *said(line)) == found
 
 
+def test_a_fall_of_the_learning_rate_is_said_only_where_it_does_not_follow_the_frames():
+    for more in (["teacher.train_frames=20000000"],
+                 ["teacher.rate_decay_frames=10000000", "teacher.train_frames=20000000"]):  # fmt: skip
+        found = composed("teacher", "game=Pong", "name=Pong", *more)
+        assert sorted(said(teaching("Pong", found, composed))) == more
+
+
 def test_a_dataset_said_again_has_the_settings_that_its_report_tells_else_its_size():
     named = ("game=Pong", "name=Pong")
     told = {"settings": composed("rollouts", *named, "rollouts.envs=16", "rollouts.threads=1"), "decisions": 540_017}
