@@ -224,7 +224,7 @@ def test_slurm_is_asked_for_an_array_and_its_jobs_run(tmp_path):
     words = ("hydra/launcher=slurm", "hydra.launcher.partition=short", "game=Nonsense,Pong", "teacher.seed=1,2")
     done = swept(tmp_path, *words, PATH=path, FAKE_SLURM=str(tmp_path))
     batch = (tmp_path / "batch.sh").read_text()
-    for line in ("array=0-3%4", "cpus-per-task=4", "mem=6GB", "partition=short", "time=1440", "signal=USR2@120"):
+    for line in ("array=0-3%4", "cpus-per-task=3", "mem=6GB", "partition=short", "time=1440", "signal=USR2@120"):
         assert f"#SBATCH --{line}\n" in batch
     assert done.returncode == 1, done.stderr
     assert reports(tmp_path) == [("Pong", 1), ("Pong", 2)]
