@@ -80,10 +80,12 @@ class TeacherSettings:
         need(0 <= self.epsilon_final <= 1, "teacher.epsilon_final", self.epsilon_final, "0 to 1")
         need(self.rate_hold_frames >= 0, "teacher.rate_hold_frames", self.rate_hold_frames, "0 or more")
         need(0 <= self.rate_final <= 1, "teacher.rate_final", self.rate_final, "0 to 1")
-        # A sample reaches over its stack and its n steps; twice that leaves something to choose from.
-        least = 2 * self.envs * (self.agent.n_steps + STACK)
-        need(self.replay_rows >= least, "teacher.replay_rows", self.replay_rows, f"{least} or more for so many envs")
-        if self.algo == "pqn":
+        if self.algo == "ddqn":
+            # A sample reaches over its stack and its n steps; twice that leaves something to choose from.
+            least = 2 * self.envs * (self.agent.n_steps + STACK)
+            fits = self.replay_rows >= least
+            need(fits, "teacher.replay_rows", self.replay_rows, f"{least} or more for so many envs")
+        else:
             made, learnt = self.envs * self.pqn.epochs, self.agent.batch * self.updates_per_step
             need(made == learnt, "teacher.agent.batch", self.agent.batch, "envs * epochs / updates_per_step with pqn")
 
@@ -100,7 +102,8 @@ class TeacherRun:
     def __post_init__(self) -> None:
         own, step = self.teacher, self.env.frames_per_step
         low, high = 2 * own.envs * (own.agent.n_steps + 1) * step, own.replay_rows // own.envs * own.envs * step
-        fits = low <= own.learn_start_frames <= high  # above it the replay would never be full enough
+        # Above it the replay would never be full enough; PQN has none.
+        fits = own.algo == "pqn" or low <= own.learn_start_frames <= high
         need(fits, "teacher.learn_start_frames", own.learn_start_frames, f"{low} to {high} with this replay")
 
 
@@ -120,9 +123,11 @@ def env_threads(own: TeacherSettings, device: torch.device) -> int:
 
 def _need_start(config: TeacherRun, team: Team) -> None:
     """Each process of a team begins with its part of the frames, which must suffice to sample from."""
+    if team.size == 1 or config.teacher.algo == "pqn":  # which begins with its first rollout
+        return
     low = team.size * 2 * config.teacher.envs * (config.teacher.agent.n_steps + 1) * config.env.frames_per_step
     start, allowed = config.teacher.learn_start_frames, f"{low} or more for {team.size} processes"
-    need(team.size == 1 or start >= low, "teacher.learn_start_frames", start, allowed)
+    need(start >= low, "teacher.learn_start_frames", start, allowed)
 
 
 def rate_at(frames: int, own: TeacherSettings) -> float:

@@ -205,6 +205,11 @@ def test_a_teachers_learning_rate_falls_over_all_its_frames_unless_told_otherwis
     assert composed("teacher", *said)[0]["teacher"]["rate_decay_frames"] == frames
 
 
+def test_many_envs_fit_a_teacher_without_a_replay():
+    said = "teacher.algo=pqn", "teacher.envs=1024", "teacher.agent.batch=1024"
+    assert settings(TeacherRun, composed("teacher", *said)[0]).teacher.envs == 1024
+
+
 def test_a_teacher_is_judged_by_the_protocol_that_it_is_scored_by():
     made = settings(TeacherRun, composed("teacher")[0])
     assert rules_of(made.env, made.teacher.epsilon_final, 1, 0).name == composed("score")[0]["score"]["protocol"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from rl.frames import BlockStacks, blocks
 from rl.pqn import Pqn, PqnSettings, Rollouts, Samples, lambda_returns
 from rl.settings import SettingsError
-from rl.trainer import Trainer
+from rl.trainer import Trainer, _need_start
 from tests.training_cases import TINY_AGENT, TINY_NET, Tape
 from tests.training_cases import teacher as tiny_run
 
@@ -115,8 +116,8 @@ def test_learning_brings_values_to_the_returns():
     assert losses[-1] < losses[0] / 8
 
 
-def pqn_run(root, **changes):
-    agent = dataclasses.replace(TINY_AGENT, batch=6)
+def pqn_run(root, batch=6, **changes):
+    agent = dataclasses.replace(TINY_AGENT, batch=batch)
     return tiny_run(root, algo="pqn", agent=agent, updates_per_step=1, **changes)
 
 
@@ -174,3 +175,12 @@ def test_a_batch_that_does_not_use_up_a_rollout_is_refused(tmp_path):
         pqn_run(tmp_path, pqn=dataclasses.replace(SETTINGS, epochs=7))
     with pytest.raises(SettingsError, match=re.escape("teacher.algo: found 'sarsa', allowed ddqn or pqn")):
         tiny_run(tmp_path, algo="sarsa")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_a_replay_needs_is_not_asked_of_a_run_that_has_none(tmp_path, processes):
+    many = {"envs": 120, "replay_rows": 1, "learn_start_frames": 1}
+    run = pqn_run(tmp_path, batch=360, **many)
+    _need_start(run, SimpleNamespace(size=processes))
+    with pytest.raises(SettingsError, match=r"^teacher\.replay_rows: found 1, allowed 1680 or more for so many envs$"):
+        tiny_run(tmp_path, **many)
