@@ -131,7 +131,7 @@ class Agent(ABC, Generic[B]):
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, initializer=lambda: torch.set_num_threads(1))
         self._optimiser = self._new_optimiser()
-        self.updates = 0
+        self.updates, self.rate = 0, 0.0  # so many so far, and the learning rate of the last one
         self.losses: NDArray[np.float32] = np.zeros(0, np.float32)  # [B] of the last update's batch
         self.average: Callable[[list[Tensor]], None] | None = None  # of gradients over processes, in place
 
@@ -203,12 +203,12 @@ class Agent(ABC, Generic[B]):
         return sums
 
     def _set_rate(self, rate: float) -> None:
-        rate *= min(1.0, (self.updates + 1) / WARMUP_UPDATES)
+        self.rate = rate * min(1.0, (self.updates + 1) / WARMUP_UPDATES)
         for group in self._optimiser.param_groups:
             if isinstance(group["lr"], Tensor):  # in place: a recorded update reads it there
-                group["lr"].fill_(rate)
+                group["lr"].fill_(self.rate)
             else:
-                group["lr"] = rate
+                group["lr"] = self.rate
 
     def _gradient(self, part: B, size: int) -> tuple[tuple[Tensor, ...], Tensor, float, float]:
         """(gradients, losses [B], loss, mean value) that part of a batch of that size adds to the whole."""

@@ -333,7 +333,7 @@ class Trainer:
             self._learnt()
         if self._replay:
             metrics["replay/age_frames"] = self._replay.age * self._step_frames
-        return metrics | {"train/learning_rate": rate}
+        return metrics | {"train/learning_rate": self._agent.rate}
 
     def _learnt(self) -> None:
         if self._replay:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from rl.agent import WARMUP_UPDATES
 from rl.board import Board
 from rl.checkpoint import load_policy
 from rl.command import Stop, only_one
@@ -47,6 +48,15 @@ def test_the_learning_rate_falls_over_the_last_frames(tmp_path, frames, share):
 def test_the_learning_rate_is_held_once_it_has_fallen(tmp_path, frames, share):
     own = teacher(tmp_path, rate_hold_frames=200).teacher
     assert rate_at(frames, own) == own.agent.learning_rate * share
+
+
+def test_the_learning_rate_that_is_told_is_the_one_that_is_learnt_with(tmp_path):
+    made = trainer(tmp_path, updates_per_step=2)
+    told = [metrics["train/learning_rate"] for _ in range(40) if (metrics := made.step())]
+    whole = made._own.agent.learning_rate
+    assert told == pytest.approx([2 * step * whole / WARMUP_UPDATES for step in range(1, len(told) + 1)])
+    assert len(told) > 5
+    made.close()
 
 
 def test_the_same_seed_trains_the_same_weights_and_another_others(tmp_path):
