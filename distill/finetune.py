@@ -7,6 +7,7 @@ seeds that chose neither; it takes that one's place only where it scores more.
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -321,23 +322,26 @@ def promote(config: FinetuneRun, begun: Beginning, facts: dict[str, Any]) -> Non
         write_json(config.distilled / "report.json", {**begun.told, **own})
 
 
+def go_on(tuner: Finetuner, folder: Path) -> None:
+    """From the state that was saved, or from what it begins as."""
+    state = folder / "state.safetensors"
+    if state.exists():
+        tuner.resume(state)
+        print(f"{folder}: going on at update {tuner.update:,}")
+    if not tuner.unit:
+        tuner.begin()
+
+
 def command(config: FinetuneRun, text: str) -> int:
     folder = config.folder
     with only_one(folder):
         stop = Stop()
         tuner = Finetuner(config)
-        state = folder / "state.safetensors"
-        if state.exists():
-            tuner.resume(state)
-            print(f"{folder}: going on at update {tuner.update:,}")
-        if not tuner.unit:
-            tuner.begin()
-        with Board(folder, tuner.update) as board:
-            board.text("config", f"```\n{text}\n```")
-            try:
+        with closing(tuner):
+            go_on(tuner, folder)
+            with Board(folder, tuner.update) as board:
+                board.text("config", f"```\n{text}\n```")
                 done = finetune(config, tuner, board, stop)
-            finally:
-                tuner.close()
         if not done:
             print(f"{folder}: stopped at update {tuner.update:,}; the same command goes on")
             return stop.status()

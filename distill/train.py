@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 import hydra
@@ -79,23 +80,14 @@ def command(config: DistillRun, text: str) -> int:
 def _command(config: DistillRun, text: str, us: Team) -> int:
     folder, stop = config.folder, Stop()
     distiller = Distiller(config, us)
-    state = folder / "state.safetensors"
-    if us.share(state.exists()):
-        distiller.resume(state)
-        need_not_finetuned(config, distiller.update)
-        as_what = "".join(f", begun as {own['spec'][:16]}" for own in distiller.start)
-        _say(us, f"{folder}: going on at update {distiller.update:,}{as_what}")
-    elif config.distill.start:
-        distiller.begin_as([Path(own) for own in config.distill.start])
-    try:
+    with closing(distiller):
+        _go_on(config, distiller, us)
         if us.rank:
             done = distil(config, distiller, None, stop, us)
         else:
             with Board(folder, distiller.update) as board:
                 board.text("config", f"```\n{text}\n```")
                 done = distil(config, distiller, board, stop, us)
-    finally:
-        distiller.close()
     if not done:
         _say(us, f"{folder}: stopped at update {distiller.update:,}; the same command goes on")
         return stop.status()
@@ -103,6 +95,18 @@ def _command(config: DistillRun, text: str, us: Team) -> int:
     if us.rank == 0:
         print("\n".join(lines(report(config, distiller))), f"{folder / Path(STUDENT).name}", sep="\n")
     return 0
+
+
+def _go_on(config: DistillRun, distiller: Distiller, us: Team) -> None:
+    """From the state that was saved, from students that it is to begin as, or from nothing."""
+    state = config.folder / "state.safetensors"
+    if us.share(state.exists()):
+        distiller.resume(state)
+        need_not_finetuned(config, distiller.update)
+        as_what = "".join(f", begun as {own['spec'][:16]}" for own in distiller.start)
+        _say(us, f"{config.folder}: going on at update {distiller.update:,}{as_what}")
+    elif config.distill.start:
+        distiller.begin_as([Path(own) for own in config.distill.start])
 
 
 def _say(us: Team, text: str) -> None:
