@@ -57,6 +57,11 @@ def bound(settings: WebSettings) -> socket.socket:
     return made
 
 
+def at_once(text: str) -> None:
+    """Print it: who reads by a pipe waits for the address."""
+    print(text, flush=True)
+
+
 def show_page(
     game: str,
     player: str,
@@ -64,7 +69,7 @@ def show_page(
     realtime: RealtimeSettings,
     web: WebSettings,
     folder: Path,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = at_once,
 ) -> PlayReport:
     """Play and serve the page; returns how the last round kept time. Clips go to `folder`.
 
