@@ -335,10 +335,10 @@ def go_on(tuner: Finetuner, folder: Path) -> None:
 def command(config: FinetuneRun, text: str) -> int:
     folder = config.folder
     with only_one(folder):
-        stop = Stop()
         tuner = Finetuner(config)
         with closing(tuner):
             go_on(tuner, folder)
+            stop = Stop()  # there is nothing to keep before
             with Board(folder, tuner.update) as board:
                 board.text("config", f"```\n{text}\n```")
                 done = finetune(config, tuner, board, stop)

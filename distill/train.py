@@ -78,10 +78,11 @@ def command(config: DistillRun, text: str) -> int:
 
 
 def _command(config: DistillRun, text: str, us: Team) -> int:
-    folder, stop = config.folder, Stop()
+    folder = config.folder
     distiller = Distiller(config, us)
     with closing(distiller):
         _go_on(config, distiller, us)
+        stop = Stop()  # there is nothing to keep before
         if us.rank:
             done = distil(config, distiller, None, stop, us)
         else:
