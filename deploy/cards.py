@@ -30,8 +30,21 @@ from rl.statistics import geometric_mean
 REPLAY_FRAMES = 10_800
 ENERGY_PICTURES = 100
 START, END = "<!-- results: made by `make publish` from the cards in models/ -->", "<!-- end of results -->"
+PLACES = ("root", "alone")  # settings that say where a run lies
 # What a card shows of each player, in this order; the middle two where a game has them.
 COLUMNS = {"teacher": "teacher", "student": "student", "int8": "8-bit", "int4": "4-bit", "chip": "chip"}
+
+
+def portable(facts: Any) -> Any:
+    """A card's facts without the folders of the machine that made them: settings tell what was made, not where."""
+    if isinstance(facts, Mapping):
+        return {k: placeless(v) if k == "settings" else portable(v) for k, v in facts.items()}
+    return [portable(own) for own in facts] if isinstance(facts, list) else facts
+
+
+def placeless(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without the folders of a run."""
+    return {k: v for k, v in settings.items() if k not in PLACES}
 
 
 def need_same(folder: Path, told: Mapping[str, tuple[str, str]]) -> None:

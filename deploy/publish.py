@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from deploy.cards import energy_of, first_episode, need_same, results, with_results
+from deploy.cards import energy_of, first_episode, need_same, portable, results, with_results
 from deploy.integer_card import (
     INTEGERS,
     PLAYERS,
@@ -188,7 +188,7 @@ def retell(models: Path) -> None:
 
 def write_card(target: Path, facts: Mapping[str, Any]) -> None:
     """For programs and for people."""
-    write_json(target / CARD, facts)
+    write_json(target / CARD, portable(facts))
     write_whole(target / "card.md", card_text(facts).encode())
 
 

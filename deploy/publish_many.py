@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from deploy.cards import first_episode, interval, need_same, results, share, with_results
+from deploy.cards import first_episode, interval, need_same, portable, results, share, with_results
 from deploy.compiled import load_compiled
 from deploy.remake import distilling, recording, remembered
 from deploy.replay import save_replay
@@ -190,7 +190,7 @@ def retell(models: Path) -> None:
 
 def write_card(target: Path, facts: Mapping[str, Any]) -> None:
     """For programs and for people."""
-    write_json(target / SEVERAL, facts)
+    write_json(target / SEVERAL, portable(facts))
     write_whole(target / "card.md", card_text(target.name, facts).encode())
 
 

@@ -132,6 +132,17 @@ def test_every_card_says_its_commands_anew(run_folder, tmp_path):
     assert f"Made by: `{found[0]}`, `make rollouts GAME=Alien ARGS=" in (other / "card.md").read_text()
 
 
+def test_a_card_tells_what_was_made_and_not_in_which_folders(run_folder, tmp_path):
+    path = run_folder / "student/report.json"
+    own = {"root": "/home/me/runs", "alone": "/home/me/alone", "distill": {"seed": 4}}
+    write_json(
+        path, read_json(path) | {"settings": own, "origin": {"start": [{"spec": "e", "updates": 1, "settings": own}]}}
+    )
+    command(publish_run(run_folder))
+    student = read_json(tmp_path / "ships/models/Pong/card.json")["student"]
+    assert student["settings"] == student["origin"]["start"][0]["settings"] == {"distill": {"seed": 4}}
+
+
 def test_a_student_that_learned_on_by_play_says_so(run_folder, tmp_path):
     path = run_folder / "student/report.json"
     own = composed("finetune", "game=Pong", "name=Pong", "finetune.updates=900", "finetune.threads=1")
