@@ -17,6 +17,7 @@ from deploy.energy import estimate
 from deploy.engine import LazyEngine
 from deploy.gather import joules
 from deploy.players import load_chip, make_player
+from deploy.remake import PLACES
 from deploy.replay import Replay
 from deploy.replaying import Reel, env_of, played_with, record_episode
 from deploy.reports import model_digests
@@ -30,7 +31,6 @@ from rl.statistics import geometric_mean
 REPLAY_FRAMES = 10_800
 ENERGY_PICTURES = 100
 START, END = "<!-- results: made by `make publish` from the cards in models/ -->", "<!-- end of results -->"
-PLACES = ("root", "alone")  # settings that say where a run lies
 # What a card shows of each player, in this order; the middle two where a game has them.
 COLUMNS = {"teacher": "teacher", "student": "student", "int8": "8-bit", "int4": "4-bit", "chip": "chip"}
 

@@ -13,10 +13,10 @@ from rl.gather import leaves
 
 Composed = Callable[..., dict[str, Any]]  # (stage, what is said beside...) -> its settings
 STUDENTS = Path(__file__).parents[1] / "conf" / "student"
-# Where files lie and how a machine shares its work: what is made is the same.
+PLACES = ("root", "alone")  # settings that say where files lie
+# They, and how a machine shares its work: what is made is the same.
 ELSEWHERE = {
-    "root",
-    "alone",
+    *PLACES,
     "device",
     "checkpoint_s",
     "log_updates",

@@ -33,7 +33,7 @@ from rl.frames import pixels
 from rl.games import SEEDS, EnvSettings, action_meanings
 from rl.manifest import read_manifest, versions
 from rl.recorder import PREPROCESSING
-from rl.scores import Protocol, Score, evaluate
+from rl.scores import Score, evaluate, rules_of
 from rl.settings import SettingsError, need
 from rl.stages import TEACHER, find, rollouts
 
@@ -202,7 +202,7 @@ class Tuner:
     def score(self, spec: IntegerSpec, episodes: int) -> Score:
         """The integers in the game."""
         own = self._own
-        rules = Protocol("nature", self._config.env, own.epsilon, episodes, 3_000_017 * (own.seed + 1) % SEEDS)
+        rules = rules_of(self._config.env, own.epsilon, episodes, 3_000_017 * (own.seed + 1) % SEEDS)
         act = lambda stacks: spec.act(pixels(stacks))  # noqa: E731
         return evaluate(act, self._config.name, rules, own.torch_threads, self._config.label)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,7 @@ from distill.beginning import Beginning, before, beginning, set_aside
 from distill.export import export
 from distill.judge import folded_act, share_of
 from distill.latent import save_latent
-from distill.learner import Goal, Learner
-from distill.loss import kl
+from distill.learner import Goal, Learner, imitation
 from distill.sources import spread
 from distill.statistics import measure
 from distill.student import Student
@@ -37,7 +36,7 @@ from rl.files import read_json, write_json
 from rl.frames import Frames
 from rl.games import SEEDS, EnvSettings
 from rl.manifest import versions
-from rl.scores import Protocol, Score, evaluate
+from rl.scores import Score, evaluate, rules_of
 from rl.settings import SettingsError, need
 from rl.stages import TEACHER, find
 from rl.statistics import geometric_mean
@@ -143,7 +142,11 @@ class Finetuner:
         student = self.student.eval()
         if self.begun.unfolded:  # to play as it does it must be as sure as it is
             self._be_sure(self._rollout())
-        seen = [self._rollout().cut(0, MEASURED_ROWS) for _ in range(MEASURED)]
+        seen = list[Played]()
+        with Ticker(MEASURED) as ticker:
+            for done in range(1, MEASURED + 1):
+                seen.append(self._rollout().cut(0, MEASURED_ROWS))
+                ticker.show(done, "rollouts, to see where it plays")
         self.unit = spread(torch.cat([lesson.q for lesson in seen]).numpy())
         if self.begun.unfolded:
             self._be_sure(seen[-1])
@@ -152,8 +155,7 @@ class Finetuner:
 
     def _be_sure(self, seen: Played) -> None:
         unit = self.unit or spread(seen.q.numpy())
-        loss = lambda logits, lesson: kl(logits, lesson.q / unit, self._own.temperature)  # noqa: E731
-        be_sure(self.student, [seen], loss)
+        be_sure(self.student, [replace(seen, unit=unit)], imitation("kl", self._own.temperature))
 
     @property
     def student(self) -> Student:
@@ -227,7 +229,7 @@ class Finetuner:
 def score(config: FinetuneRun, spec: StudentSpec, episodes: int, seed: int) -> Score:
     """A folded student in the game."""
     own = config.finetune
-    rules = Protocol("nature", config.env, own.epsilon, episodes, seed)
+    rules = rules_of(config.env, own.epsilon, episodes, seed)
     return evaluate(folded_act(spec, config.name), config.name, rules, 1, "student")
 
 

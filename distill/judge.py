@@ -26,7 +26,7 @@ from rl.files import read_json, write_json
 from rl.frames import Frames, pixels
 from rl.games import SEEDS
 from rl.manifest import versions
-from rl.scores import REFERENCE, Protocol, Score, evaluate
+from rl.scores import REFERENCE, Score, evaluate, rules_of
 from rl.stages import MODELS, same_layers, shipped_card
 from rl.statistics import geometric_mean
 
@@ -85,7 +85,7 @@ def folded_act(spec: StudentSpec, game: str) -> Callable[[Frames], NDArray[np.in
 def score(config: DistillRun, spec: StudentSpec, game: str, episodes: int, first: int = 0) -> Score:
     """The folded student in the game, as the chip will play it, from a run's episode `first` on."""
     own = config.distill
-    rules = Protocol("nature", config.env, own.epsilon, episodes, (2_000_003 * own.seed + first) % SEEDS)
+    rules = rules_of(config.env, own.epsilon, episodes, (2_000_003 * own.seed + first) % SEEDS)
     return evaluate(folded_act(spec, game), game, rules, 1, "student")  # env workers spin: one leaves a core
 
 
