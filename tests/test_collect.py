@@ -92,7 +92,7 @@ def test_the_same_seed_records_the_same_and_another_seed_another(tmp_path, recor
 
 
 def test_a_stopped_recording_goes_on_from_other_seeds(tmp_path, monkeypatch):
-    config = a_run(tmp_path, decisions=600, shard_rows=1)
+    config, handler = a_run(tmp_path, decisions=600, shard_rows=1), signal.getsignal(signal.SIGTERM)
     add = "rl.recording.RolloutWriter.add_episode"
     from rl.recording import RolloutWriter
 
@@ -119,7 +119,7 @@ def test_a_stopped_recording_goes_on_from_other_seeds(tmp_path, monkeypatch):
     kept = len(before.frames)
     assert np.array_equal(after.frames[:kept], before.frames)
     assert set(after.episodes.seed[len(before.episodes) :]).isdisjoint(before.episodes.seed)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
 def test_a_complete_recording_is_left_as_it_is(tmp_path):
