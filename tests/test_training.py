@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -148,16 +149,21 @@ def test_a_whole_run_leaves_a_policy_a_report_and_metrics(tmp_path):
     assert [line["at"] for line in lines if "eval/mean_reward" in line] == [400, 720]
 
 
+def saved_seconds(config, folder):
+    with closing(Trainer(config, folder)) as made:
+        return made.wall_s
+
+
 def test_a_finished_run_is_left_as_it_is_and_scored_anew_only_over_other_episodes(tmp_path):
     config = teacher(tmp_path, train_frames=720, eval_frames=400)
     folder = tmp_path / "Breakout" / "teacher"
     names = ("metrics.jsonl", "report.json", "policy.safetensors")
     assert command(config, "text") == 0
     before = [(folder / name).read_bytes() for name in names]
-    kept = Trainer(config, folder).wall_s
+    kept = saved_seconds(config, folder)
     assert command(config, "text") == 0
     assert [(folder / name).read_bytes() for name in names] == before
-    assert Trainer(config, folder).wall_s == kept
+    assert saved_seconds(config, folder) == kept
     assert command(teacher(tmp_path, train_frames=720, eval_frames=400, report_episodes=3), "text") == 0
     assert len(json.loads((folder / "report.json").read_text())["score"]["returns"]) == 3
 
