@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from run_cases import ENV, write_run
 
@@ -45,7 +48,10 @@ def url(tmp_path_factory):
     game = ScalarGame("Pong", ENV, 5)
     player = make_player("chip", "Pong", game.actions, str(root), 5, frozenset)
     played = played_with("Pong", "chip", None, ENV, 5, game.actions, {})
-    save_replay(record_episode(game, player, played, 60), root / "Pong" / "play" / "a-run" / REPLAY)
+    replay = record_episode(game, player, played, 60)
+    thought = replay.thought ^ (np.arange(60) == 9).astype(np.uint16)
+    save_replay(replay, root / "Pong" / "play" / "a-run" / REPLAY)
+    save_replay(replace(replay, thought=thought), root / "Pong" / "play" / "altered" / REPLAY)
     with shown(root, "game=Pong") as address:
         yield address
 
@@ -153,7 +159,7 @@ def test_dropped_spikes_change_the_votes_of_a_picture_that_stands_still(page):
 
 
 def test_the_keyboard_alone_does_all_that_the_mouse_does(page):
-    for key, told in [("2", "student plays"), ("5", "random plays"), ("1", "chip plays")]:
+    for key, told in [("3", "student plays"), ("8", "random plays"), ("1", "chip plays")]:
         page.keyboard.press(key)
         expect(page.locator("#who")).to_have_text(told)
     page.keyboard.press("p")
@@ -239,9 +245,16 @@ def test_a_replay_is_scrubbed_and_left(page):
 
 
 def test_a_replay_that_does_not_match_says_at_which_decision(page):
-    page.select_option("#replays", "shipped")  # of the chip that ships, which is not the one of these tests
-    expect(page.locator("#notice")).to_contain_text("diverges at decision 0 of ")
+    page.select_option("#replays", "altered")
+    expect(page.locator("#notice")).to_contain_text("diverges at decision 9 of 60")
     expect(page.locator("#who")).to_have_text("chip plays")
+
+
+def test_a_replay_of_what_ships_is_shown_with_the_chip_that_it_names(page):
+    page.select_option("#replays", "shipped")  # not of the chip of these tests
+    expect(page.locator("#who")).to_have_text("replay shipped")
+    expect(page.locator("#at-is")).to_contain_text(re.compile(r"^[2-9]\d of "))
+    expect(page.locator("#notice")).not_to_be_visible()
 
 
 def test_a_clip_is_recorded_and_saved(page):
