@@ -25,6 +25,9 @@ run = .venv/bin/python -m
 ifeq ($(filter full smoke,$(SIZE)),)
 $(error SIZE: found '$(SIZE)', allowed full, smoke)
 endif
+ifeq ($(filter bench,$(MAKECMDGOALS)) $(SIZE),bench smoke)
+$(error SIZE: found 'smoke', allowed with bench full; its own ARGS make it smaller)
+endif
 smoke = $(if $(filter smoke,$(SIZE)),smoke=$(1))
 # Of commands that have no smaller settings: what smoke runs made.
 of_smoke = $(if $(filter smoke,$(SIZE)),$(1))

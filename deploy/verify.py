@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import hydra
@@ -104,7 +104,7 @@ def differences(
         if found is None and left > 0:
             found = plain.first_difference(bits[:left], alone[:left])
         if found:
-            yield found
+            yield replace(found, picture=start + found.picture)
         ticker.show(min(start + BATCH, len(obs)), "spec = cores so far")
 
 

@@ -69,10 +69,10 @@ def launch(main: Callable[[], None], sweeps: bool = False) -> None:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # it raises what it would print over several lines
     sys.argv[1:] = [as_hydra_spells(argument) for argument in sys.argv[1:]]
-    if asked := {"-m", "--multirun"} & set(sys.argv[1:]):
+    if asked := [argument for argument in sys.argv[1:] if asks_for_a_sweep(argument)]:
         if not sweeps:
             advice = "this command has no sweeps, python -m rl.train has; see docs/scaling.md"
-            print(f"error: {min(asked)}: {advice}", file=sys.stderr)
+            print(f"error: {asked[0]}: {advice}", file=sys.stderr)
             sys.exit(1)
         HALT.watch()
     try:
@@ -94,6 +94,12 @@ def as_hydra_spells(argument: str) -> str:
     if name == "GAME" and equals:
         return f"game={value}"
     return f"games=[{value}]" if name == "GAMES" and equals else argument
+
+
+def asks_for_a_sweep(argument: str) -> bool:
+    """Whether hydra would make one of it: by a flag, shortened as argparse allows, or by its setting."""
+    flag = argument == "-m" or (argument.startswith("--m") and "--multirun".startswith(argument))
+    return flag or argument.upper() == "HYDRA.MODE=MULTIRUN"
 
 
 def _of_hydra(error: Exception) -> bool:

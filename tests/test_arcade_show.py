@@ -12,11 +12,11 @@ import pytest
 from arcade_cases import PERIOD_S, StagedShow, asks, stock, until
 from cases import student
 from fakes import FakeClock, stack
-from run_cases import ACTIONS, ENV, PONG, small_chip, small_student
+from run_cases import ACTIONS, ENV, PONG, small_chip, small_student, write_run
 
 from deploy.arcade import cabinet
 from deploy.arcade.cabinet import Cabinet, mesh_of
-from deploy.arcade.desk import Desk, StoppableClock
+from deploy.arcade.desk import Desk, StoppableClock, Wish
 from deploy.arcade.orders import (
     Advance,
     Heal,
@@ -550,6 +550,14 @@ def test_a_scrubber_leads_to_any_decision_and_a_player_back_to_the_game(recorded
 def test_a_replay_of_a_player_who_cannot_think_again_shows_its_actions(recorded, tmp_path):
     _, seen = play(recorded, tmp_path, 20, {4: asks(Rewind("random"))})
     assert seen[-1].picture.votes is None and seen[-1].thought.wave is None and seen[-1].at == 7
+
+
+def test_a_replay_asked_for_right_after_another_game_is_of_the_game_that_was_shown(recorded, tmp_path):
+    write_run(tmp_path / "runs", "Breakout")
+    show = StagedShow(recorded, tmp_path / "clips", 1, {})
+    for order in (SetGame("Breakout"), Rewind("chip")):
+        show.desk.obey(order, 1)
+    assert show.desk.wish() == Wish("Pong", "chip", show.desk.state.wounds, "chip")
 
 
 def test_what_a_replay_does_not_allow_is_refused(recorded, tmp_path):

@@ -20,6 +20,7 @@ from deploy.compiled import load_compiled, save_compiled
 from deploy.files import HEADER
 from deploy.realtime import RealtimeSettings
 from deploy.spec import save_spec
+from deploy.verification import Difference
 from deploy.video import VideoScreen
 from distill import verify as distill_verify
 from rl.checkpoint import save_policy
@@ -184,6 +185,25 @@ def rewired(chip, core, neuron):
     shift = 2 * next(i for i, pair in enumerate(pairs) if pair in (1, 2))
     crossbar[own, 0, neuron] = word ^ np.uint64(3 << shift)
     return replace(chip, graph=replace(graph, crossbar=crossbar))
+
+
+class LateVerifier:
+    """Finds nothing in its first batch, and the second picture of the next one."""
+
+    def __init__(self, *_):
+        self._batches = 0
+
+    def first_difference(self, *_):
+        self._batches += 1
+        return None if self._batches == 1 else Difference("votes", 1, 0, 0, 0, 3, 4, 9, -1, -1)
+
+
+def test_verify_counts_pictures_over_all_batches(root, monkeypatch):
+    monkeypatch.setattr(verify, "Verifier", LateVerifier)
+    monkeypatch.setattr(verify, "BATCH", 5)
+    obs, begins = np.zeros((12, 4, 84, 84), np.uint8), np.ones(12, bool)
+    found = verify.differences(a_verify(root), small_student(), small_chip(), obs, begins)
+    assert [different.picture for different in found] == [6, 11]
 
 
 def test_verify_finds_a_flipped_synapse_and_names_layer_place_and_neuron(root, capsys):

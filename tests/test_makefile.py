@@ -126,6 +126,12 @@ def test_a_mistyped_size_is_refused_rather_than_run_in_full():
     done = make("-n", "-o", ".venv/ready", "teacher", "SIZE=smok")
     assert done.returncode == 2
     assert "SIZE: found 'smok', allowed full, smoke" in done.stderr
+
+
+def test_benches_refuse_a_size_that_they_lack_before_anything_is_made():
+    done = make("-n", "bench", "SIZE=smoke")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "SIZE: found 'smoke', allowed with bench full" in done.stderr
     assert not done.stdout
 
 

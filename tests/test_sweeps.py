@@ -112,7 +112,7 @@ def test_the_first_ctrl_c_is_for_the_jobs_and_the_second_ends_at_once(halt, monk
     assert "the same command goes on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+@pytest.mark.parametrize("flag", ["-m", "--multirun", "--multi", "hydra.mode=MULTIRUN"])
 def test_a_command_without_sweeps_refuses_one_before_it_begins(flag, halt, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["distill", flag, "GAMES=Pong"])
     with pytest.raises(SystemExit, match=r"^1$"):

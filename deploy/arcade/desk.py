@@ -132,8 +132,9 @@ class Desk:
                 self._need("game", name, self.games)
                 self._game, self._replay = name, None
             case Rewind(name):
-                self._need("name", name, tuple(self.state.round.cabinet.replays))
-                self._replay = name
+                shown = self.state.round.cabinet  # it is this one's replay, whatever was asked for just before
+                self._need("name", name, tuple(shown.replays))
+                self._game, self._replay = shown.name, name
             case Seek(at):
                 self._seek(at)
             case Pause(on):
