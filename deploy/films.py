@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -19,24 +20,32 @@ from numpy.typing import NDArray
 from deploy.gather import Game
 from deploy.pacer import Pacer, VirtualClock
 from deploy.realtime import RealtimeSettings
-from deploy.replay import load_replay
+from deploy.replay import ReplayError, load_replay
 from deploy.replaying import play_again
 from deploy.video import VideoScreen
 from rl.board import Ticker
+from rl.settings import SettingsError
 
 FILM_S, CLIP_S = 12.0, 8.0
 CODEC = {"preset": "slow", "crf": "28", "movflags": "faststart"}
 
 
 def with_films(games: list[Game], root: str, folder: Path) -> Iterator[Game]:
-    """Games, those without a clip of their chip with one of the replay that ships: its first seconds."""
+    """Games, those without a clip of their chip with one of the replay that ships: its first seconds.
+
+    A replay that comes out otherwise here, by other versions than its own, costs its clip alone: stderr says why.
+    """
     ticker = Ticker(len(games))
     for done, game in enumerate(games):
         ticker.show(done, f"clips: {game.name}")
         if "chip" in game.clips or game.replay is None:
             yield game
-        else:
+            continue
+        try:
             yield replace(game, clips={**game.clips, "chip": film(game.replay, root, folder / f"{game.name}.mp4")})
+        except (ReplayError, SettingsError) as error:
+            print(f"no clip of {game.name}: {error}", file=sys.stderr)
+            yield game
     ticker.close()
 
 

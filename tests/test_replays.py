@@ -17,7 +17,8 @@ from deploy.chip import chip_named
 from deploy.compiled import save_compiled
 from deploy.compiler import compile_spec
 from deploy.files import FormatError, read_arrays, write_arrays
-from deploy.films import film
+from deploy.films import film, with_films
+from deploy.gather import Game
 from deploy.players import ChipPlayer
 from deploy.realtime import NoThoughts, RealtimeSettings, turns
 from deploy.replay import (
@@ -398,6 +399,16 @@ def test_a_clip_that_is_interrupted_or_fails_leaves_none_and_is_made_by_the_next
         with pytest.raises(ReplayError, match=r"diverges at decision 11 of 40"):
             film(path, str(run_root), clip)
         assert files_in(clip.parent) == set()
+
+
+def test_a_replay_that_parts_costs_its_clip_alone(replay, run_root, tmp_path, capsys):
+    paths = {name: tmp_path / f"{name}.npz" for name in ("Parts", "Pong")}
+    save_replay(changed(replay, "thought", 11), paths["Parts"])
+    save_replay(replay, paths["Pong"])
+    games = [Game(name, "", {}, replay=path) for name, path in paths.items()]
+    parts, whole = with_films(games, str(run_root), tmp_path / "clips")
+    assert (parts.clips, whole.clips) == ({}, {"chip": tmp_path / "clips/Pong.mp4"})
+    assert "no clip of Parts: " in (said := capsys.readouterr().err) and "diverges at decision 11 of 40" in said
 
 
 def pictures_of(clip):
