@@ -49,11 +49,18 @@ def rom_id(game: str) -> str:
     """The ROM of a game by its ALE name ("MsPacman" -> "ms_pacman")."""
     ids = {rom_id_to_name(rom): rom for rom in roms.get_all_rom_ids()}
     if game in ids:
-        return ids[game]
+        return _supported(ids[game], game)
     lower = {name.lower(): name for name in ids}
     near = difflib.get_close_matches(game.lower().replace("_", ""), lower, n=3, cutoff=0.5)
     advice = "did you mean " + ", ".join(lower[name] for name in near) + "?" if near else "see ale_py.roms"
     raise SettingsError(f"game: found {game!r}, no such game among the {len(ids)} of ALE; {advice}")
+
+
+def _supported(rom: str, game: str) -> str:
+    """A ROM that ALE can load: asked to load another, it would end the process."""
+    if ale_py.ALEInterface.isSupportedROM(str(roms.get_rom_path(rom))) is None:
+        raise SettingsError(f"game: found {game!r}, which ALE has as a game of two players alone; try another")
+    return rom
 
 
 def rom_path(game: str) -> Path:

@@ -7,6 +7,8 @@ import dataclasses
 import ale_py
 import numpy as np
 import pytest
+from ale_py import roms
+from ale_py.registration import rom_id_to_name
 
 from rl.games import EnvSettings, ScalarGame, VectorGame, action_meanings, rom_id, rom_path
 from rl.settings import SettingsError
@@ -20,6 +22,15 @@ def first_frames(seed, game="Breakout", steps=40, env=ENV):
     seen = [games.first] + [games.step(np.full(3, rng.integers(len(games.actions)))).frames for _ in range(steps)]
     games.close()
     return np.stack(seen)
+
+
+def test_a_game_of_two_players_alone_is_refused_where_ale_would_end_the_process():
+    ids = {name: rom_id_to_name(name) for name in roms.get_all_rom_ids()}
+    two = [game for rom, game in ids.items() if ale_py.ALEInterface.isSupportedROM(roms.get_rom_path(rom)) is None]
+    assert set(two) == {"Combat", "Joust", "MazeCraze", "Warlords"}
+    for game in two:
+        with pytest.raises(SettingsError, match=rf"^game: found '{game}', which ALE has as a game of two players"):
+            rom_id(game)
 
 
 @pytest.mark.parametrize(
