@@ -37,6 +37,7 @@ from rl.trainer import SHARES, TeacherRun, Trainer
 PEER = "stable-baselines3==2.9.2"
 NATURE = NetworkSettings(channels=(32, 64, 64), hidden=512)
 PASSES = 5  # forward passes that a sample costs: one with a gradient is three, and both nets value its next state
+AS_PEER, PEER, LIMIT = "at the settings of SB3", "SB3 DQN", "limit: bf16 products"
 SIDE = 2048  # of the matrices whose product says what the machine can do
 
 
@@ -49,10 +50,10 @@ class Effort:
     peer: bool = True
 
 
-def run_of(game: str) -> TeacherRun:
-    """A game's teacher as it is set, learning at once."""
+def run_of(game: str, *more: str) -> TeacherRun:
+    """A game's teacher as it is set, or as `more` says, learning at once."""
     with initialize_config_dir(str(CONF), version_base=None):
-        tree = OmegaConf.to_container(compose("teacher", [f"game={game}", f"name={game}"]), resolve=True)
+        tree = OmegaConf.to_container(compose("teacher", [f"game={game}", f"name={game}", *more]), resolve=True)
     run: TeacherRun = settings(TeacherRun, tree)  # type: ignore[arg-type]
     return replace(run, teacher=replace(run.teacher, replay_rows=32_768, learn_start_frames=2_000))
 
@@ -125,7 +126,7 @@ def products(dtype: torch.dtype, threads: int, repeats: int = 5) -> float:
 def measure(game: str, effort: Effort, folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Every row by turns, so that what else runs on the machine meets all alike; what else the report says."""
     run, threads = run_of(game), processors()
-    equal, shares = as_the_peer(run), list[dict[str, float]]()
+    equal, without_replay, shares = as_the_peer(run), run_of(game, "algo=pqn"), list[dict[str, float]]()
 
     def default() -> float:
         speed, spent = ours(run, effort.decisions)
@@ -134,12 +135,13 @@ def measure(game: str, effort: Effort, folder: Path) -> tuple[list[dict[str, Any
 
     turns: dict[tuple[str, str], Callable[[], float]] = {
         (f"{game} as it is set", "decisions/s"): default,
-        ("at the settings of SB3", "decisions/s"): lambda: ours(equal, effort.decisions)[0],
-        ("limit: bf16 products", "10^9 MAC/s"): partial(products, torch.bfloat16, threads),
+        (AS_PEER, "decisions/s"): lambda: ours(equal, effort.decisions)[0],
+        ("algo=pqn", "decisions/s"): lambda: ours(without_replay, effort.decisions)[0],
+        (LIMIT, "10^9 MAC/s"): partial(products, torch.bfloat16, threads),
     }
     if effort.peer:
         python = peer_python(folder / "sb3")
-        turns["SB3 DQN", "decisions/s"] = lambda: peer(python, game, effort.decisions // 4)
+        turns[PEER, "decisions/s"] = lambda: peer(python, game, effort.decisions // 4)
     values: dict[tuple[str, str], list[float]] = {key: [] for key in turns}
     for _ in range(effort.runs):
         for key, turn in turns.items():
@@ -151,14 +153,14 @@ def measure(game: str, effort: Effort, folder: Path) -> tuple[list[dict[str, Any
 
 def ratios(run: TeacherRun, rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """What the medians say of each other."""
-    speed, equal, limit, *rest = (row["median"] for row in rows)
-    own = run.teacher
+    medians, own = {row["what"]: row["median"] for row in rows}, run.teacher
+    speed, equal, limit = rows[0]["median"], medians[AS_PEER], medians[LIMIT]
     samples = speed * own.updates_per_step * own.agent.batch / own.envs
     found = {
         "samples_a_second": samples,
         "share_of_limit": samples * PASSES * multiply_adds(own.network) / 1e9 / limit,
     }
-    return found | ({"times_the_peer": equal / rest[0]} if rest else {})
+    return found | ({"times_the_peer": equal / medians[PEER]} if PEER in medians else {})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from rl.gather import leaves
 
 Composed = Callable[..., dict[str, Any]]  # (stage, what is said beside...) -> its settings
-STUDENTS = Path(__file__).parents[1] / "conf" / "student"
+ALGOS, STUDENTS = (Path(__file__).parents[1] / "conf" / group for group in ("algo", "student"))
 PLACES = ("root", "alone")  # settings that say where files lie
 # They, and how a machine shares its work: what is made is the same.
 ELSEWHERE = {
@@ -89,13 +89,16 @@ def remembered(composed: Composed) -> Composed:
 
 def teaching(game: str, found: Mapping[str, Any], composed: Composed) -> str:
     """The command that trained a teacher, with all that was said beside conf/."""
-    named = f"game={game}", f"name={game}"
+    algo = found.get("teacher", {}).get("algo", "")
+    preset = (f"algo={algo}",) if (ALGOS / f"{algo}.yaml").exists() else ()
+    named = f"game={game}", f"name={game}", *preset
     own = composed("teacher", *named)["teacher"]
     frames = found.get("teacher", own).get("train_frames", own["train_frames"])
     # What follows the frames need not be said beside them.
     follows = composed("teacher", *named, f"teacher.train_frames={frames}")
     follows["teacher"]["train_frames"] = own["train_frames"]
-    return _line(f"make teacher GAME={game}", arguments(found, follows, {}))
+    said = arguments(found, follows, {})
+    return _line(f"make teacher GAME={game}", " ".join([*preset, *([said] if said else [])]))
 
 
 def recording(game: str, found: Mapping[str, Any], composed: Composed) -> str:

@@ -22,7 +22,7 @@ def tiny(tmp_path, monkeypatch):
     """Networks and products too small to measure anything by."""
     monkeypatch.setattr(teacher, "NATURE", TINY_NET)
     monkeypatch.setattr(teacher, "SIDE", 32)
-    monkeypatch.setattr(teacher, "run_of", lambda game: tiny_run(tmp_path))
+    monkeypatch.setattr(teacher, "run_of", lambda game, *more: tiny_run(tmp_path))
 
 
 @pytest.mark.parametrize("network", [teacher.NATURE, TINY_NET])
@@ -54,20 +54,26 @@ def test_a_game_is_measured_as_its_files_set_it(game):
     assert run.teacher.epsilon_decay_frames == (400_000 if game == "Pong" else 1_000_000)
 
 
+def test_the_algorithm_without_a_replay_is_measured_by_its_preset():
+    own = teacher.run_of("Breakout", "algo=pqn").teacher
+    assert (own.algo, own.envs, own.agent.batch) == ("pqn", 64, 64)
+
+
 def test_ratios_follow_from_the_medians(tmp_path):
     run = tiny_run(tmp_path)
     own = dataclasses.replace(run, teacher=dataclasses.replace(run.teacher, updates_per_step=3))
-    rows = [{"median": value} for value in (10.0, 8.0, 2.0, 4.0)]
+    names = ("Pong as it is set", teacher.AS_PEER, "algo=pqn", teacher.LIMIT, teacher.PEER)
+    rows = [{"what": what, "median": value} for what, value in zip(names, (10.0, 8.0, 9.0, 2.0, 4.0), strict=True)]
     found = teacher.ratios(own, rows)
     assert found["samples_a_second"] == 10 * 3 * 6 / 2
     assert found["times_the_peer"] == 2.0
     assert found["share_of_limit"] == pytest.approx(90 * 5 * teacher.multiply_adds(TINY_NET) / 2e9)
-    assert "times_the_peer" not in teacher.ratios(own, rows[:3])
+    assert "times_the_peer" not in teacher.ratios(own, rows[:4])
 
 
 def test_a_report_has_every_row_and_shares_that_add_up(tiny, tmp_path):
     rows, extra = teacher.measure("Breakout", EFFORT, tmp_path)
-    assert [row["unit"] for row in rows] == ["decisions/s", "decisions/s", "10^9 MAC/s"]
+    assert [row["unit"] for row in rows] == ["decisions/s", "decisions/s", "decisions/s", "10^9 MAC/s"]
     assert all(row["median"] > 0 for row in rows)
     assert sum(extra["shares"].values()) == pytest.approx(1)
     assert len(extra["shares"]) == len(SHARES)

@@ -210,6 +210,12 @@ def test_many_envs_fit_a_teacher_without_a_replay():
     assert settings(TeacherRun, composed("teacher", *said)[0]).teacher.envs == 1024
 
 
+def test_the_preset_of_pqn_is_one_that_a_teacher_takes_and_a_game_says_the_rest():
+    made = settings(TeacherRun, composed("teacher", "algo=pqn", "game=Pong")[0]).teacher
+    assert (made.algo, made.envs, made.agent.batch, made.rate_decay_frames) == ("pqn", 64, 64, 20_000_000)
+    assert made.epsilon_decay_frames == 400_000, "the game's own"
+
+
 def test_a_teacher_is_judged_by_the_protocol_that_it_is_scored_by():
     made = settings(TeacherRun, composed("teacher")[0])
     assert rules_of(made.env, made.teacher.epsilon_final, 1, 0).name == composed("score")[0]["score"]["protocol"]

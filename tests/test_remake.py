@@ -132,6 +132,17 @@ def test_what_a_games_own_file_says_need_not_be_said_of_its_teacher(game):
     assert composed("teacher", *named, *said(line)) == found
 
 
+@pytest.mark.parametrize(
+    "more", [[], ["teacher.train_frames=5000000"], ["teacher.envs=128", "teacher.agent.batch=128"]]
+)
+def test_a_teacher_of_another_algorithm_is_named_by_its_preset(more):
+    named = ("game=Pong", "name=Pong", "algo=pqn")
+    found = composed("teacher", *named, *more)
+    line = teaching("Pong", found, composed)
+    assert sorted(said(line)) == sorted(["algo=pqn", *more])
+    assert composed("teacher", *named[:2], *said(line)) == found
+
+
 def test_a_fall_of_the_learning_rate_is_said_only_where_it_does_not_follow_the_frames():
     for more in (["teacher.train_frames=20000000"],
                  ["teacher.rate_decay_frames=10000000", "teacher.train_frames=20000000"]):  # fmt: skip
