@@ -214,6 +214,8 @@ def test_the_preset_of_pqn_is_one_that_a_teacher_takes_and_a_game_says_the_rest(
     made = settings(TeacherRun, composed("teacher", "algo=pqn", "game=Pong")[0]).teacher
     assert (made.algo, made.envs, made.agent.batch, made.rate_decay_frames) == ("pqn", 64, 64, 20_000_000)
     assert made.epsilon_decay_frames == 400_000, "the game's own"
+    small = settings(TeacherRun, composed("teacher", "algo=pqn", "game=Pong", "smoke=teacher")[0]).teacher
+    assert (small.algo, small.train_frames, small.agent.batch) == ("pqn", 24_000, small.envs)
 
 
 def test_a_teacher_is_judged_by_the_protocol_that_it_is_scored_by():
