@@ -56,6 +56,7 @@ class FinetuneSettings:
     rollout_steps: int
     batch: int
     learning_rate: float
+    bias_rate: float
     gamma: float
     trace: float
     entropy: float
@@ -80,7 +81,7 @@ class FinetuneSettings:
             need(getattr(self, name) >= 1, f"finetune.{name}", getattr(self, name), "1 or more")
         for name in ("gamma", "trace", "epsilon"):
             need(0 <= getattr(self, name) <= 1, f"finetune.{name}", getattr(self, name), "0 to 1")
-        for name in ("seed", "entropy", "anchor", "still_levels"):
+        for name in ("seed", "entropy", "anchor", "still_levels", "bias_rate"):
             need(getattr(self, name) >= 0, f"finetune.{name}", getattr(self, name), "0 or more")
         for name in ("learning_rate", "temperature", "play_temperature"):
             need(getattr(self, name) > 0, f"finetune.{name}", getattr(self, name), "above 0")
@@ -123,7 +124,7 @@ class Finetuner:
             level.frozen = True  # games in lockstep are all in the same night: a batch's statistics are not the game's
         student.log_scale.requires_grad_(False)  # else what is learnt could be to play at random: a chip does not
         self.head = next(i for i, head in enumerate(student.heads) if head.game == config.name)
-        student.tune(own.hysteresis, own.surrogate_width)
+        student.tune(own.hysteresis, own.surrogate_width, own.bias_rate)
         self.learner = Learner(student, own.learning_rate, own.threads, own.bf16)
         self._parts: list[Played] = []
         self.unit = 0.0  # of temperatures: the spread of the teacher's values where the student plays
@@ -258,6 +259,8 @@ def finetune(config: FinetuneRun, tuner: Finetuner, board: Board, stop: Stop) ->
 
 def _keep_best(config: FinetuneRun, tuner: Finetuner, board: Board) -> str:
     spec = tuner.folded()
+    if spec.digest == tuner.begun.spec.digest:
+        return f"update {tuner.update}: no weight and no threshold has moved yet; it plays as it began"
     found = score(config, spec, config.finetune.eval_episodes, CHOOSING)
     assert tuner.best is not None
     board.write(tuner.update, {"eval/mean_reward": found.mean, f"eval/{config.name}": found.mean}, tuner.wall_s)

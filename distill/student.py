@@ -232,6 +232,7 @@ class Student(nn.Module):
     def __init__(self, settings: StudentSettings, heads: tuple[Head, ...]) -> None:
         super().__init__()
         self.heads, self.history = heads, settings.history
+        self._bias_rate = BIAS_RATE
         self.still = 0  # levels that no longer learn: the first ones, the front among them
         self.front = Front(settings.front_features, STACK if settings.history == 1 else 1)
         if settings.transduction == "thresholds":
@@ -262,7 +263,7 @@ class Student(nn.Module):
         """Parameters with their share of the learning rate: a hidden weight must move 0.2 to flip, a bias need not."""
         hidden = [level.hidden for level in self.normalised if level.hidden.requires_grad]
         biases = [level.bias for level in self.normalised]
-        others = [{"params": biases, "scale": BIAS_RATE}, {"params": [self.log_scale], "scale": SCALE_RATE}]
+        others = [{"params": biases, "scale": self._bias_rate}, {"params": [self.log_scale], "scale": SCALE_RATE}]
         return [{"params": hidden, "scale": 1.0}, *others]
 
     @property
@@ -349,8 +350,9 @@ class Student(nn.Module):
         yield self.front
         yield from self.chip_layers
 
-    def tune(self, hysteresis: float, surrogate_width: float) -> None:
-        """How reluctantly weights flip, and how far from its threshold a neuron still learns."""
+    def tune(self, hysteresis: float, surrogate_width: float, bias_rate: float = BIAS_RATE) -> None:
+        """How reluctantly weights flip, how far from its threshold a neuron still learns, how fast thresholds move."""
+        self._bias_rate = bias_rate
         for level in self.normalised:
             level.surrogate_width = surrogate_width
         for layer in self.chip_layers:

@@ -32,6 +32,7 @@ TINY = FinetuneSettings(
     rollout_steps=8,
     batch=8,
     learning_rate=0.0625,
+    bias_rate=0.5,
     gamma=0.99,
     trace=0.5,
     entropy=0.01,
@@ -281,6 +282,27 @@ def test_what_learns_is_the_very_function_that_is_folded(config):
     tuner.close()
 
 
+def test_a_student_of_which_nothing_has_moved_is_not_judged_again(config, monkeypatch, capsys):
+    seeds = scripted(monkeypatch, 1.0, 0.5)  # before, and on the seeds that would decide
+    assert command(replace(config, finetune=replace(TINY, learning_rate=1e-9, bias_rate=1.0)), "") == 0
+    told = capsys.readouterr().out
+    assert "update 4: no weight and no threshold has moved yet; it plays as it began" in told
+    assert "nothing passed it" in told
+    assert len(seeds) == 2
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 1.0])
+def test_thresholds_move_by_their_share_of_the_rate(config, share):
+    tuner = Finetuner(replace(config, finetune=replace(TINY, bias_rate=share)))
+    tuner.begin()
+    last = list(tuner.student.normalised)[-1]
+    before = last.bias.detach().clone()
+    tuner.step()
+    # The first step of Adam is the whole rate, whatever the gradient's size.
+    assert float((last.bias.detach() - before).abs().max()) == pytest.approx(TINY.learning_rate * share, rel=1e-3)
+    tuner.close()
+
+
 def test_at_least_the_votes_must_go_on_learning(config):
     most = len(list(load_spec(config.distilled / "student.npz")[0].layers))
     with pytest.raises(SettingsError, match=rf"finetune.still_levels: found {most + 1}, allowed 0 to {most}"):
@@ -397,6 +419,7 @@ WRONG = [
     ("still_levels", -1, "0 or more"),
     ("seed", -1, "0 or more"),
     ("entropy", -0.5, "0 or more"),
+    ("bias_rate", -0.5, "0 or more"),
     ("learning_rate", 0.0, "above 0"),
     ("batch", 7, r"a divisor of envs \* rollout_steps \(16\)"),
 ]
