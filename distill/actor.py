@@ -7,7 +7,7 @@ life ends an episode, as when it learned them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -22,20 +22,29 @@ from rl.frames import BlockStacks, Frames, blocks
 from rl.games import EnvSettings, VectorGame
 
 F32 = NDArray[np.float32]
+Seen = tuple[Tensor, Tensor | None]  # logits [B, A] of the policy; bits [B, N] of the last still level, packed
 
 
 @dataclass(frozen=True, eq=False)
 class Played(Lesson):
     """Decisions that were played."""
 
-    action: Tensor | None = None  # [B] i64
-    advantage: Tensor | None = None  # [B] float32: what the action was worth beyond the state's value
+    action: Tensor = field(kw_only=True)  # [B] i64
+    advantage: Tensor = field(kw_only=True)  # [B] float32: what the action was worth beyond the state's value
 
     def cut(self, start: int, stop: int) -> Played:
-        assert self.action is not None
-        assert self.advantage is not None
-        part = slice(start, stop)
-        return Played(self.cells[part], self.q[part], self.unit, self.action[part], self.advantage[part])
+        return self.rows(slice(start, stop))
+
+    def rows(self, rows: slice | Tensor) -> Played:
+        """Some of its decisions, in this order."""
+        return Played(
+            self.cells[rows],
+            self.q[rows],
+            self.unit,
+            known=None if self.known is None else self.known[rows],
+            action=self.action[rows],
+            advantage=self.advantage[rows],
+        )
 
 
 def advantages(reward: F32, discount: F32, value: F32, trace: float) -> F32:
@@ -60,8 +69,6 @@ def policy_gradient(
 
     def loss(logits: Tensor, lesson: Lesson) -> Tensor:
         assert isinstance(lesson, Played)
-        assert lesson.action is not None
-        assert lesson.advantage is not None
         log = F.log_softmax(logits / play_temperature, dim=1)
         chosen = log.gather(1, lesson.action[:, None])[:, 0]
         spread = -(log.exp() * log).sum(dim=1)
@@ -81,15 +88,19 @@ class Actor:
         self._rng = np.random.default_rng(seed)
         self._stacks = BlockStacks(blocks(self._games.first))
         self._open, self.returns = np.zeros(envs), list[float]()
+        self.points = list[float]()  # a decision, of the newest rollouts: they vary less than whole games
 
-    def rollout(self, logits_of: Callable[[Frames], Tensor], steps: int, gamma: float, trace: float) -> Played:
+    def rollout(self, seen: Callable[[Frames], Seen], steps: int, gamma: float, trace: float) -> Played:
         """`steps` of every game as one lesson [steps * envs]; advantages have mean 0 and deviation 1."""
-        cells, values, actions, rewards, discounts = [], [], [], [], []
+        cells, known, values, actions, rewards, discounts = [], [], [], [], [], []
+        raw = 0.0
         for _ in range(steps):
             stacks = self._stacks.now
-            policy = F.softmax(logits_of(stacks).double(), dim=1).numpy()
+            logits, bits = seen(stacks)
+            policy = F.softmax(logits.double(), dim=1).numpy()
             action = (policy.cumsum(axis=1) > self._rng.random((len(policy), 1))).argmax(axis=1)
-            cells.append(stacks)
+            cells.append(torch.from_numpy(stacks))
+            known.append(bits)
             values.append(self._values())
             actions.append(action)
             step = self._games.step(action)
@@ -98,12 +109,15 @@ class Actor:
             discounts.append(np.where(over, 0, gamma).astype(np.float32))
             self._stacks.push(blocks(step.first), step.ended)
             self._count(step.reward, step.ended)
+            raw += float(step.reward.mean())
+        self.points = [*self.points, raw / steps][-20:]
         value = np.stack([*values, self._values()]).max(axis=2)
         found = advantages(np.stack(rewards), np.stack(discounts), value, trace).ravel()
         found = (found - found.mean()) / (found.std() + 1e-6)
-        q = torch.from_numpy(np.concatenate(values))
-        own = (torch.from_numpy(np.concatenate(part)) for part in (cells, actions))
-        return Played(next(own), q, 1.0, next(own), torch.from_numpy(found))
+        q, action = (torch.from_numpy(np.concatenate(part)) for part in (values, actions))
+        remembered = [bits for bits in known if bits is not None]
+        told = torch.cat(remembered) if remembered else None
+        return Played(torch.cat(cells), q, known=told, action=action, advantage=torch.from_numpy(found))
 
     def _values(self) -> F32:
         """The teacher's [B, A] of the pictures that are shown."""

@@ -16,15 +16,15 @@ import hydra
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from deploy.spec import StudentSpec, load_spec, save_spec
-from distill.actor import Actor, Played, policy_gradient
+from distill.actor import Actor, Played, Seen, policy_gradient
 from distill.beginning import Beginning, before, beginning, set_aside
 from distill.export import export
 from distill.judge import folded_act, share_of
 from distill.latent import save_latent
 from distill.learner import Goal, Learner, imitation
+from distill.packing import packed
 from distill.sources import spread
 from distill.statistics import measure
 from distill.student import Student
@@ -177,22 +177,21 @@ class Finetuner:
 
     def _play(self) -> list[Played]:
         own = self._own
-        played = self._rollout()
-        assert played.action is not None
-        assert played.advantage is not None
+        played = replace(self._rollout(), unit=self.unit)
         order = torch.from_numpy(self._rng.permutation(len(played.q)))
-        mixed = Played(played.cells[order], played.q[order], self.unit, played.action[order], played.advantage[order])
-        return [mixed.cut(at, at + own.batch) for at in range(0, len(order), own.batch)]
+        return [played.rows(rows) for rows in torch.split(order, own.batch)]
 
     def _rollout(self) -> Played:
         own = self._own
-        return self._actor.rollout(self._logits, own.rollout_steps, own.gamma, own.trace)
+        return self._actor.rollout(self._seen, own.rollout_steps, own.gamma, own.trace)
 
-    def _logits(self, stacks: Frames) -> Tensor:
+    def _seen(self, stacks: Frames) -> Seen:
+        student = self.student
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=self._own.bf16):
-            *_, last = self.student.levels(torch.from_numpy(stacks), None)
-            logits = self.student.logits(self.student.count(last.permute(0, 3, 1, 2)), self.head)
-        return logits / self._own.play_temperature
+            *levels, last = student.levels(torch.from_numpy(stacks), None)
+            logits = student.logits(student.count(last.permute(0, 3, 1, 2)), self.head)
+        still = packed(levels[student.still - 1]) if student.still else None
+        return logits / self._own.play_temperature, still
 
     def folded(self) -> StudentSpec:
         """The student as integers: the very function that learns."""
@@ -201,8 +200,10 @@ class Finetuner:
         return spec
 
     def own_score(self) -> dict[str, float]:
-        """Mean of the newest returns of its play, once an episode has ended."""
-        return {f"online/{self.config.name}": float(np.mean(self._actor.returns))} if self._actor.returns else {}
+        """Means of its newest play: points of a thousand decisions and, once an episode has ended, returns."""
+        game, actor = self.config.name, self._actor
+        told = {f"online/{game}_points": 1000 * float(np.mean(actor.points))} if actor.points else {}
+        return told | ({f"online/{game}": float(np.mean(actor.returns))} if actor.returns else {})
 
     def save(self, path: Path) -> None:
         tensors = {f"student.{k}": v for k, v in self.student.state_dict().items()}

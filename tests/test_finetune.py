@@ -18,6 +18,7 @@ from distill import finetune as tuning
 from distill.actor import Actor, Played, advantages, policy_gradient
 from distill.finetune import Finetuner, FinetuneRun, FinetuneSettings, command
 from distill.latent import load_latent
+from distill.learner import Goal
 from distill.sharing import WHOLE
 from distill.train import command as distil
 from rl.files import write_json
@@ -100,9 +101,14 @@ def test_advantages_are_those_of_the_plain_sum_and_end_with_an_episode():
     assert np.array_equal(changed[:3, 1], found[:3, 1]) and not np.array_equal(changed[:3, 0] + 1, found[:3, 0])
 
 
+def decision(action, advantage, actions=2):
+    """One that was played, of equal labels."""
+    own = {"action": torch.tensor([action]), "advantage": torch.tensor([advantage])}
+    return Played(torch.zeros(1), torch.ones(1, actions), **own)
+
+
 def test_the_loss_of_a_row_is_worked_by_hand():
-    logits = torch.log(torch.tensor([[0.25, 0.75]]))
-    row = Played(torch.zeros(1), torch.tensor([[1.0, 1.0]]), 1.0, torch.tensor([1]), torch.tensor([2.0]))
+    logits, row = torch.log(torch.tensor([[0.25, 0.75]])), decision(1, 2.0)
     spread = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     pull = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
     found = policy_gradient(0.5, 0.25, 1.0, 1.0)(logits, row).item()
@@ -114,11 +120,36 @@ def test_the_policy_that_is_learnt_is_the_one_that_played(config):
     tuner = Finetuner(config)
     stacks = np.random.default_rng(2).integers(256, size=(3, 21, 21, 64), dtype=np.uint8)
     plain = Finetuner(replace(config, finetune=replace(TINY, play_temperature=1.0)))
-    torch.testing.assert_close(tuner._logits(stacks), plain._logits(stacks) / 0.5)
-    row = Played(torch.zeros(1), torch.zeros(1, 2), 1.0, torch.tensor([1]), torch.tensor([2.0]))
-    found = policy_gradient(0.0, 0.0, 1.0, 0.5)(torch.tensor([[0.0, math.log(3) / 2]]), row).item()
-    assert found == pytest.approx(-2 * math.log(0.75))
+    torch.testing.assert_close(tuner._seen(stacks)[0], plain._seen(stacks)[0] / 0.5)
+    found = policy_gradient(0.0, 0.0, 1.0, 0.5)(torch.tensor([[0.0, math.log(3) / 2]]), decision(1, 2.0))
+    assert found.item() == pytest.approx(-2 * math.log(0.75))
     tuner.close(), plain.close()
+
+
+@pytest.mark.parametrize("still", [0, 1, 2])
+def test_what_still_levels_say_is_not_worked_out_again_and_is_learnt_from_alike(config, still):
+    tuner = begun(replace(config, finetune=replace(TINY, still_levels=still)))
+    played = tuner._rollout()
+    assert (played.known is None) == (still == 0)
+    goal = Goal(policy_gradient(0.0, 0.0, 1.0, TINY.play_temperature), 0.0, 0)
+
+    def gradients(lesson):
+        tuner.learner.finish(tuner.learner.begin([lesson], goal), goal)
+        return [own.grad.clone() for own in tuner.student.parameters() if own.grad is not None]
+
+    seen, remembered = gradients(replace(played, known=None)), gradients(played)
+    assert seen and any(bool(own.any()) for own in seen)
+    assert all(torch.equal(one, other) for one, other in zip(seen, remembered, strict=True))
+    tuner.close()
+
+
+def test_each_decision_of_a_rollout_is_learnt_once(config):
+    tuner = begun(config)
+    parts = tuner._play()
+    rows = {row.tobytes() for part in parts for row in torch.cat([part.q, part.advantage[:, None]], 1).numpy()}
+    assert len(rows) == TINY.envs * TINY.rollout_steps == sum(len(part.q) for part in parts)
+    assert all(part.unit == tuner.unit for part in parts)
+    tuner.close()
 
 
 def test_how_sharp_votes_are_is_not_learnt(config):
@@ -131,16 +162,35 @@ def test_how_sharp_votes_are_is_not_learnt(config):
 
 def test_a_better_action_becomes_likelier():
     logits = torch.zeros(1, 3, requires_grad=True)
-    row = Played(torch.zeros(1), torch.zeros(1, 3), 1.0, torch.tensor([2]), torch.tensor([1.0]))
-    policy_gradient(0.0, 0.0, 1.0, 1.0)(logits, row).backward()
+    policy_gradient(0.0, 0.0, 1.0, 1.0)(logits, decision(2, 1.0, actions=3)).backward()
     assert logits.grad[0, 2] < 0 < logits.grad[0, 0]
 
 
 def test_parts_of_what_was_played_keep_their_rows_together():
-    whole = Played(torch.arange(6), torch.arange(6.0)[:, None], 2.0, torch.arange(6), torch.arange(6.0))
-    part = whole.cut(2, 5)
-    assert (part.cells.tolist(), part.action.tolist(), part.advantage.tolist()) == ([2, 3, 4], [2, 3, 4], [2, 3, 4])
-    assert part.unit == 2 and part.q.flatten().tolist() == [2, 3, 4]
+    number, bits = torch.arange(6), torch.arange(6, dtype=torch.uint8)[:, None]
+    own = {"action": number, "advantage": number.float(), "known": bits}
+    whole = Played(number, number.float()[:, None], 2.0, **own)
+    for part, rows in ((whole.cut(2, 5), [2, 3, 4]), (whole.rows(torch.tensor([5, 1])), [5, 1])):
+        assert part.cells.tolist() == part.action.tolist() == part.advantage.tolist() == rows
+        assert part.known.flatten().tolist() == part.q.flatten().tolist() == rows
+        assert part.unit == 2
+
+
+def test_its_own_play_is_told_by_points_of_a_thousand_decisions_and_by_whole_games(config, monkeypatch):
+    tuner = Finetuner(config)
+    steps, rewards = tuner._actor._games.step, iter(np.arange(16.0))
+
+    def step(action):
+        return replace(steps(action), reward=np.full(TINY.envs, next(rewards), np.float32))
+
+    monkeypatch.setattr(tuner._actor._games, "step", step)
+    assert tuner.own_score() == {}
+    for points in (3.5, (3.5 + 11.5) / 2):
+        tuner._rollout()
+        assert tuner.own_score()["online/Pong_points"] == pytest.approx(1000 * points)
+    tuner._actor.returns = [3.0, 8.0]
+    assert tuner.own_score()["online/Pong"] == 5.5
+    tuner.close()
 
 
 def test_equal_seeds_play_equal_rollouts_and_other_seeds_do_not(tmp_path):
@@ -149,7 +199,7 @@ def test_equal_seeds_play_equal_rollouts_and_other_seeds_do_not(tmp_path):
     def played(seed):
         actor = Actor(policy, SHORT, 3, seed)
         try:
-            return [actor.rollout(lambda stacks: torch.zeros(len(stacks), 6), 7, 0.99, 0.9) for _ in range(2)]
+            return [actor.rollout(lambda stacks: (torch.zeros(len(stacks), 6), None), 7, 0.99, 0.9) for _ in range(2)]
         finally:
             actor.close()
 
