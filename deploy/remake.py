@@ -33,6 +33,7 @@ BEFORE = {
     "teacher.agent.quantiles": 1,
     "teacher.agent.dueling": False,
     "teacher.agent.advantage": 0.0,
+    "finetune.bias_rate": 0.05,
     "distill.start": [],
     "distill.online_falls": 0.0,
     "distill.unit": "value",
