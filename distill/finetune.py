@@ -42,7 +42,7 @@ from rl.stages import TEACHER, find
 from rl.statistics import geometric_mean
 
 STATE = "spikecade-finetuning"
-MEASURED, MEASURED_ROWS = 32, 64  # rollouts, and rows of each, by which is measured where a student plays
+MEASURED, MEASURED_ROWS = 16, 128  # rollouts, and rows of each, by which is measured where a student plays
 CHOOSING, PROVING = 3_000_017, 4_000_037  # first seeds of the evaluations that choose, and of the one that decides
 
 

@@ -125,7 +125,7 @@ def test_an_advantage_widens_the_gaps_and_leaves_the_best_action_s_value():
         own = agent(advantage=advantage)
         for _ in range(600):
             for batch in every:
-                own.learn(batch, 0.003)  # at 0.01 features of one seed in three die
+                own.learn(batch, 0.003)  # at 0.01 features of two seeds in five die
         return own.values(every[0].obs)
 
     returns = np.full((2, ACTIONS), -1, np.float32)  # of two states' actions
